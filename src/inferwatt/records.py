@@ -1,0 +1,304 @@
+"""What crosses between rooms: frozen records, and the words that every figure says about itself.
+
+Standard library only, no I/O. Times are nanoseconds of CLOCK_MONOTONIC, energies integer microjoules, and a
+field that is not known is None: an unknown is absent, never zero. The field names are those of the recording
+format (recording.py) and of the wire (wire.py), so that a record is one thing everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+UNKNOWN_TENANT = "__unknown__"
+FOLDED_TENANT = "__other__"
+
+
+class Provenance(StrEnum):
+    """Where a joule comes from, best first; figures of different provenance are never added silently."""
+
+    MEASURED = "measured"
+    SAMPLED = "sampled"
+    REPORTED = "reported"
+    MODELLED = "modelled"
+    ESTIMATED = "estimated"
+    SIMULATED = "simulated"
+
+
+class Tier(StrEnum):
+    """How much was known of who did what when a joule was split, best first."""
+
+    STEP_EXACT = "step_exact"
+    STEP_RECONSTRUCTED = "step_reconstructed"
+    REQUEST_SPAN = "request_span"
+    TOKEN_SHARE = "token_share"
+
+
+class Rule(StrEnum):
+    """How a tick is split: ours (shapley), or one of the simple rules that we compare with."""
+
+    SHAPLEY = "shapley"
+    OUTPUT_TOKENS = "output_tokens"
+    ALL_TOKENS = "all_tokens"
+    RESIDENCE = "residence"
+    EQUAL = "equal"
+
+
+class Phase(StrEnum):
+    """The phase of a request's work."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    FINISHED = "finished"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+class Component(StrEnum):
+    """Disjoint parts of a server: their sum is the comprehensive figure."""
+
+    ACCELERATOR = "accelerator"
+    CPU = "cpu"
+    DRAM = "dram"
+    OVERHEAD = "overhead"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One thing whose energy is counted once: what it is, and how far its figures can be trusted.
+
+    `systematic_ratio` is the 90% bound of the sensor's or model's gain, shared by every request of the device.
+    `domain` is what the counter covers (gpu, module, package, dram, psys), disjoint between devices.
+    `idle_watts` is set only where the source knows it (a power model), and is learnt elsewhere.
+    """
+
+    device: str
+    kind: str = ""
+    domain: str = "gpu"
+    component: Component = Component.ACCELERATOR
+    provenance: Provenance = Provenance.MEASURED
+    systematic_ratio: float = 0.05
+    peak_flops: float | None = None
+    peak_bytes_per_second: float | None = None
+    max_watts: float | None = None
+    idle_watts: float | None = None
+    vendor: str = ""
+    model: str = ""
+    driver: str = ""
+    uuid: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The shape of a language model, as far as it is known; FLOPs and bytes are per token of one sequence."""
+
+    model: str
+    weight_bytes: float | None = None
+    flops_per_token: float | None = None
+    attention_flops_per_token_pair: float | None = None
+    kv_bytes_per_token: float | None = None
+    experts: int | None = None
+    experts_per_token: int | None = None
+    expert_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One serving engine: a model loaded on one or more devices. `server` is its configured name, else kind:port."""
+
+    engine: str
+    model: str
+    devices: tuple[str, ...] = ()
+    server: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One poll of one device: a cumulative counter in µJ, or a power in mW where there is no counter."""
+
+    t_ns: int
+    device: str
+    counter_uj: int | None = None
+    power_mw: int | None = None
+    wraps_at_uj: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much of a device's capacity each watched process held from `t0_ns` to `t1_ns` (ratios 0 to 1).
+
+    `shares` maps pid to ratio, `other_ratio` is every process that is not watched, and the rest was unused.
+    """
+
+    t0_ns: int
+    t1_ns: int
+    device: str
+    shares: Mapping[int, float]
+    other_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """`Usage` after pids were joined with engines: who held a device from `t0_ns` to `t1_ns` (activity.jsonl)."""
+
+    t0_ns: int
+    t1_ns: int
+    device: str
+    shares: Mapping[str, float]
+    other_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One engine step and its members: (request, new tokens, context tokens before the step, phase)."""
+
+    t0_ns: int
+    t1_ns: int
+    engine: str
+    members: tuple[tuple[str, int, int, Phase], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is known of one request; open while `end_ns` is None. A later record of the same request replaces it.
+
+    `prompt_tokens` counts the whole prompt, `cached_tokens` the part of it that was not computed. `request` is the
+    internal id, unique per producer; `response_id` and `trace_id` are what others call it.
+    """
+
+    request: str
+    engine: str = ""
+    model: str = ""
+    tenant: str = UNKNOWN_TENANT
+    arrival_ns: int = 0
+    first_token_ns: int | None = None
+    end_ns: int | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    outcome: Outcome | None = None
+    chunk_ns: tuple[int, ...] = ()
+    recomputed_tokens: int | None = None
+    rejected_tokens: int | None = None
+    wasted_tokens: int | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    response_id: str = ""
+    trace_id: str = ""
+    producer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What a server itself counted from `t0_ns` to `t1_ns`, from its own metrics page (sums.jsonl).
+
+    `prompt_tokens` are the computed ones, `cached_tokens` the reused ones; `running` is a gauge at `t1_ns`.
+    """
+
+    t0_ns: int
+    t1_ns: int
+    engine: str
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+
+
+class EventKind(StrEnum):
+    """What happened that is not a reading or work (events.jsonl)."""
+
+    MODEL_LOAD = "model_load"
+    MODEL_UNLOAD = "model_unload"
+    READ_FAILURE = "read_failure"
+    DEVICE_GONE = "device_gone"
+    CLOCK_STEP = "clock_step"
+    REGIME = "regime"
+    # found by the timeline from the readings themselves:
+    WRAP = "wrap"
+    RESET = "reset"
+    STALL = "stall"
+    LATE = "late"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event at `t_ns`, about a device or an engine (the other is empty)."""
+
+    t_ns: int
+    kind: EventKind
+    device: str = ""
+    engine: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyPart:
+    """A request's energy in one component of one provenance; `split_uj` is the 90% half-width of the split."""
+
+    component: Component
+    provenance: Provenance
+    prefill_uj: int
+    decode_uj: int
+    low_uj: int
+    high_uj: int
+    systematic_ratio: float
+
+    @property
+    def energy_uj(self) -> int:
+        """Prefill and decode together, µJ."""
+        return self.prefill_uj + self.decode_uj
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnergy:
+    """The joules of one request, by component and provenance; `final` figures never change."""
+
+    request: str
+    parts: tuple[EnergyPart, ...]
+    tier: Tier
+    final: bool
+
+    @property
+    def energy_uj(self) -> int:
+        """All components together, µJ; look at `provenance` before you use it."""
+        return sum(part.energy_uj for part in self.parts)
+
+    @property
+    def prefill_uj(self) -> int:
+        """Prefill of all components, µJ."""
+        return sum(part.prefill_uj for part in self.parts)
+
+    @property
+    def decode_uj(self) -> int:
+        """Decode of all components, µJ."""
+        return sum(part.decode_uj for part in self.parts)
+
+    @property
+    def low_uj(self) -> int:
+        """Lower end of the split's 90% interval, µJ, summed linearly over components."""
+        return sum(part.low_uj for part in self.parts)
+
+    @property
+    def high_uj(self) -> int:
+        """Upper end of the split's 90% interval, µJ, summed linearly over components."""
+        return sum(part.high_uj for part in self.parts)
+
+    @property
+    def provenance(self) -> Provenance | None:
+        """The weakest provenance among the parts: a sum is only as good as its worst part."""
+        order = list(Provenance)
+        return max((part.provenance for part in self.parts), key=order.index, default=None)
+
+    @property
+    def systematic_ratio(self) -> float:
+        """The 90% bound of the sensors, as a ratio of the whole: parts add linearly."""
+        total_uj = self.energy_uj
+        if total_uj == 0:
+            return max((part.systematic_ratio for part in self.parts), default=0.0)
+        return sum(part.energy_uj * part.systematic_ratio for part in self.parts) / total_uj

@@ -1,0 +1,150 @@
+"""What is shown: one immutable snapshot, made by the books and read by every exporter, page and table. Pure.
+
+Computation stops here: an exporter formats what it finds and never adds up. Energies are integer microjoules
+in `Snapshot.values` (the catalogue says how each family is scaled on the wire) and joules in the live views.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Labels = tuple[str, ...]
+"""Label values, in the order in which the catalogue names the labels of the family."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One observation that a histogram bucket can point at."""
+
+    value: float
+    unix_seconds: float
+    request_id: str
+    trace_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramValue:
+    """Observations per bucket (not cumulative; the last one is above all bounds), their sum, and exemplars by bucket."""
+
+    counts: tuple[int, ...]
+    sum: float
+    exemplars: Mapping[int, Exemplar]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """A device's power now and energy since the start of this agent; `stale` when it stopped answering."""
+
+    device: str
+    domain: str
+    component: str
+    provenance: str
+    systematic_ratio: float
+    power_watts: float | None
+    energy_joules: float
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """One model on one server in one provenance: since the agent's start, and over the last `window_seconds`.
+
+    `low_joules_per_output_token` and `high_...` hold the split's and the sensor's bounds together.
+    """
+
+    model_name: str
+    server: str
+    provenance: str
+    window_seconds: float
+    power_watts: float | None
+    output_tokens_per_second: float
+    joules_per_output_token: float | None
+    low_joules_per_output_token: float | None
+    high_joules_per_output_token: float | None
+    energy_joules: float
+    prefill_joules: float
+    decode_joules: float
+    idle_joules: float
+    unlisted_joules: float
+    systematic_ratio: float
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    requests: int
+    open_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """One tenant's energy in one provenance since the agent's start, with both bounds together."""
+
+    tenant: str
+    provenance: str
+    energy_joules: float
+    low_joules: float
+    high_joules: float
+    systematic_ratio: float
+    requests: int
+    output_tokens: int
+    joules_per_output_token: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """One ended request; low and high are the split's 90% interval, `systematic_ratio` the sensor's, apart."""
+
+    request: str
+    response_id: str
+    model_name: str
+    server: str
+    tenant: str
+    end_unix_seconds: float
+    duration_seconds: float
+    prompt_tokens: int | None
+    cached_tokens: int | None
+    output_tokens: int | None
+    energy_joules: float | None
+    prefill_joules: float | None
+    decode_joules: float | None
+    low_joules: float | None
+    high_joules: float | None
+    systematic_ratio: float | None
+    tier: str
+    provenance: str
+    outcome: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """Something that is not there: what, and the one command that would help (`fix`)."""
+
+    what: str
+    where: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveView:
+    """What the page and the terminal show."""
+
+    unix_seconds: float
+    started_unix_seconds: float
+    version: str
+    host: str
+    devices: tuple[DeviceView, ...]
+    models: tuple[ModelView, ...]
+    tenants: tuple[TenantView, ...]
+    requests: tuple[RequestView, ...]
+    lacks: tuple[Lack, ...]
+    idle_joules: float
+    other_joules: float
+    unattributed_joules: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything there is to show at one moment; families by their catalogue name."""
+
+    values: Mapping[str, Mapping[Labels, float]]
+    histograms: Mapping[str, Mapping[Labels, HistogramValue]]
+    live: LiveView
