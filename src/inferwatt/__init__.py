@@ -14,7 +14,7 @@ __all__ = ["RequestHandle", "__version__", "meter", "request"]
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute can be anything
     if name in {"RequestHandle", "meter", "request"}:
-        from inferwatt import sdk  # noqa: PLC0415 - loaded on first use
+        from inferwatt import sdk
 
         return getattr(sdk, name)
     raise AttributeError(f"module 'inferwatt' has no attribute {name!r}")

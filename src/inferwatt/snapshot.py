@@ -23,7 +23,7 @@ class Exemplar:
 
 @dataclass(frozen=True, slots=True)
 class HistogramValue:
-    """Observations per bucket (not cumulative; the last one is above all bounds), their sum, and exemplars by bucket."""
+    """Observations per bucket (not cumulative; the last is above all bounds), their sum, and exemplars by bucket."""
 
     counts: tuple[int, ...]
     sum: float
