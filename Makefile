@@ -1,0 +1,132 @@
+# inferwatt: `make` alone lists what there is to do.
+# Asked of the machine: Python 3.11 or newer, pip and make. Everything else goes into .venv, each file by its hash.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-real test-browser check fix lock clean
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?=
+DURATION ?=
+ARGS ?=
+VENV := .venv
+PEERS := .venv-bench
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+# A stamp is named by the contents of what was installed: a second `make` is instant, and a changed file is noticed
+# whatever its date says.
+key = $(shell cat $(1) 2>/dev/null | cksum | tr -d ' ')
+APP := $(shell find src/inferwatt/web/app -name node_modules -prune -o -type f -print 2>/dev/null | sort)
+DEMO := $(VENV)/.stamp-demo-$(call key,constraints/demo.txt)
+PROJECT := $(VENV)/.stamp-project-$(call key,constraints/demo.txt constraints/node.txt pyproject.toml hatch_build.py $(APP))
+TEST := $(VENV)/.stamp-test-$(call key,constraints/test.txt)
+BENCH := $(PEERS)/.stamp-bench-$(call key,constraints/bench.txt)
+$(shell test -x $(BIN)/python || rm -f $(VENV)/.stamp-*)
+
+# What is wrong and what to do, in the words of every other error of ours.
+stop = { printf '%s\n  fix:   %s\n' "$(1)" "$(2)" >&2; exit 1; }
+
+# Make $(1), a virtual environment; one without pip is served by the pip of the Python that made it.
+define new-venv
+@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+done; \
+test -n "$$python" || $(call stop,there is no Python 3.11 or newer on PATH,install one$(comma) or name it: make setup PYTHON=FILE); \
+echo "setup: $(1), by $$($$python --version)"; \
+rm -rf $(1); \
+$$python -m venv $(1) >/dev/null 2>&1 && exit 0; \
+rm -rf $(1); \
+$$python -m pip --version >/dev/null 2>&1 || \
+  $(call stop,$$python has neither ensurepip nor pip,Debian and Ubuntu: apt install python3-venv; elsewhere: $$python -m ensurepip); \
+$$python -m venv --without-pip $(1) || \
+  $(call stop,$$python cannot make a virtual environment,Debian and Ubuntu: apt install python3-venv)
+endef
+comma := ,
+
+# Install $(2) into $(1). A lock names every package, so nothing is resolved (--no-deps).
+define install
+pip="$(1)/python -m pip"; \
+$$pip --version >/dev/null 2>&1 || \
+  pip="$$($(1)/python -c 'import sys; print(sys._base_executable)') -m pip --python $(1)/python"; \
+$$pip install --quiet --disable-pip-version-check --no-deps $(2)
+endef
+
+# Is there a Node.js (20 or newer, with npm) that can bundle the page?
+has-node = node -e 'process.exit(+(process.versions.node.split(".")[0] < 20))' 2>/dev/null && npm --version >/dev/null 2>&1
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(PROJECT) ## make .venv with all that the demo needs
+	@echo "setup: ready; next: make demo"
+
+demo: $(PROJECT) ## a real model, a real server, its joules, live (DURATION=20 ends by itself)
+	@$(BIN)/inferwatt demo $(if $(DURATION),--duration $(DURATION)) $(ARGS)
+
+test: $(PROJECT) $(TEST) ## all tests (ARGS="-k name"); those that need a missing program are skipped
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a missing one is a failure
+	@CI=true $(BIN)/python -m pytest -m real $(ARGS)
+
+test-browser: $(PROJECT) $(TEST) ## the live page in a real Chromium
+	@CI=true $(BIN)/python -m pytest -m real -k "browser or page" $(ARGS)
+
+check: $(PROJECT) $(TEST) ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check --quiet . || $(call stop,some files are not formatted,make fix)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fix: $(TEST) ## format, and repair what lint can repair
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
+	@test -f benchmarks/$(subst -,_,$*).py || \
+	  $(call stop,there is no benchmark $*,one of: $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))))
+	@PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+
+bench-agent bench-sampling: $(BENCH)
+
+lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes the newest)
+	@python3 -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
+	@lock() { .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; set -e; \
+	lock pyproject.toml --extra demo --group build -o constraints/demo.txt; \
+	lock pyproject.toml --extra demo --extra apsw --group build --group test --group check --group browser \
+	  -c constraints/demo.txt -o constraints/test.txt; \
+	lock --group node -o constraints/node.txt; \
+	lock --group bench -o constraints/bench.txt
+	@rm -rf .venv-lock
+
+clean: ## remove all that these targets made, .venv too
+	rm -rf .venv .venv-bench .venv-lock build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+	  src/inferwatt/web/static src/inferwatt/web/app/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(call new-venv,$(VENV))
+
+$(DEMO): | $(BIN)/python
+	@echo "setup: packages (constraints/demo.txt)"
+	@$(call install,$(BIN),--require-hashes -r constraints/demo.txt)
+	@rm -f $(VENV)/.stamp-demo-* && touch $@
+
+$(PROJECT): | $(DEMO)
+	@$(has-node) || { echo "setup: node (constraints/node.txt)"; \
+	  $(call install,$(BIN),--require-hashes -r constraints/node.txt); }
+	@echo "setup: inferwatt itself"
+	@$(call install,$(BIN),--no-build-isolation -e .)
+	@rm -f $(VENV)/.stamp-project-* && touch $@
+
+$(TEST): | $(DEMO)
+	@echo "setup: packages (constraints/test.txt)"
+	@$(call install,$(BIN),--require-hashes -r constraints/test.txt)
+	@rm -f $(VENV)/.stamp-test-* && touch $@
+
+$(BENCH):
+	$(call new-venv,$(PEERS))
+	@echo "setup: the peers that we are compared with (constraints/bench.txt)"
+	@$(call install,$(subst $(VENV),$(PEERS),$(BIN)),--require-hashes -r constraints/bench.txt)
+	@touch $@
