@@ -1,0 +1,87 @@
+"""What an installation brings: requirements, locks, entry points, targets."""
+
+import pkgutil
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+LOCKS = sorted((ROOT / "constraints").glob("*.txt"))
+ENTRY_POINTS = [
+    pytest.param(target, id=f"{group}:{name}")
+    for group, points in {"scripts": PROJECT["scripts"], **PROJECT["entry-points"]}.items()
+    for name, target in points.items()
+]
+
+
+def distribution(requirement: str) -> str:
+    """Return the normalised name of what a requirement asks for."""
+    name = re.match(r"[\w.-]+", requirement)
+    assert name is not None
+    return re.sub(r"[-_.]+", "-", name.group()).lower()
+
+
+def pins(lock: Path) -> dict[tuple[str, str], str]:
+    """Read a lock: (distribution, marker) to version."""
+    found = {}
+    for line in lock.read_text().splitlines():
+        if pin := re.match(r"([\w.-]+)==([\w.]+)(?: ; (.*?))? \\$", line):
+            found[pin[1], pin[3] or ""] = pin[2]
+    return found
+
+
+def test_the_base_install_has_at_most_eight_requirements() -> None:
+    """Everything beyond eight is an extra."""
+    assert len(PROJECT["dependencies"]) <= 8
+
+
+@pytest.mark.parametrize("target", ENTRY_POINTS)
+def test_every_entry_point_loads(target: str) -> None:
+    """What pyproject.toml promises to other packages and to the shell can be imported and called."""
+    assert callable(pkgutil.resolve_name(target))
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_is_pins_and_hashes_and_nothing_else(lock: Path) -> None:
+    """Each lock works with any index, and takes only the files that were seen when it was made."""
+    for entry in re.split(r"\n(?=\S)", lock.read_text().strip()):
+        pin, *hashes = entry.splitlines()
+
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; [\w .<>='!()]+)? \\", pin)
+        assert hashes
+        assert [line for line in hashes if not re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)] == []
+
+
+def test_the_demo_lock_holds_the_base_install() -> None:
+    """`make demo` and `pip install inferwatt` run the same requirements."""
+    locked = {name for name, _ in pins(ROOT / "constraints" / "demo.txt")}
+
+    assert {distribution(requirement) for requirement in PROJECT["dependencies"]} - locked == set()
+
+
+def test_the_test_lock_adds_to_the_demo_lock() -> None:
+    """What is tested is what runs: the test set changes no version of the demo set."""
+    demo, test = pins(ROOT / "constraints" / "demo.txt"), pins(ROOT / "constraints" / "test.txt")
+    tested = {(name, version) for (name, _), version in test.items()}
+
+    assert {(name, version) for (name, _), version in demo.items()} - tested == set()
+
+
+def test_make_alone_lists_every_target() -> None:
+    """Nobody has to read the Makefile to use it."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not on this machine")
+    phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert phony is not None
+
+    listed = subprocess.run([make], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    assert [target for target in phony[1].split() if f"make {target} " not in listed] == []
+    assert "make bench-NAME " in listed
