@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.real.prometheus import prometheus as prometheus  # a fixture for every test here
+
 READY_SECONDS = 60.0
 
 SERVE = """

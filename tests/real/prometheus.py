@@ -149,6 +149,18 @@ def scraping(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
         _stop(process)
 
 
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scrape]:
+    """Start a real Prometheus over a job name -> URL mapping; it is stopped with the module."""
+    program("prometheus")
+    with contextlib.ExitStack() as running:
+
+        def scrape(targets: Mapping[str, str]) -> Prometheus:
+            return running.enter_context(scraping(tmp_path_factory.mktemp("prometheus"), targets))
+
+        yield scrape
+
+
 def _wait_until_ready(process: "subprocess.Popen[bytes]", address: str, log: Path) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
