@@ -1,0 +1,155 @@
+"""One bounded HTTP client per scraped server: keep-alive, time-outs, no redirects, a cap on what it will read.
+
+A server that is busy with a long batch may answer late. The question is then left standing and its answer picked
+up at a later call, so that one busy server holds up no other and never sees more than one question of ours.
+"""
+
+import http.client
+import select
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from inferwatt.engines.pages import MAX_BODY_BYTES
+from inferwatt.errors import ConfigError, SourceGone, SourceRetry
+
+GIVE_UP_SECONDS = 60.0
+_CHUNK_BYTES = 65536
+_HEADERS = {"Accept": "text/plain;version=0.0.4, application/json;q=0.9, */*;q=0.1", "Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered; `whole` is False where it ended before it said so. Header names are lower case."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    whole: bool = True
+
+
+class Fetch(Protocol):
+    """How the scraper asks one server; the simulation hands in its own."""
+
+    def get(self, path: str) -> Answer | None:
+        """Return the answer, or None while the server has the question but did not answer yet.
+
+        Raises:
+            SourceGone: nobody listens there.
+            SourceRetry: no answer, or none that can be used.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class HttpFetch:
+    """Ask one server over one kept-alive connection."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigError(
+                f"{url!r} is not the address of a server", where="engines.server.url", fix="http://HOST:PORT"
+            )
+        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self._url = url
+        self._prefix = parts.path.rstrip("/")
+        self._timeout_seconds = timeout_seconds
+        self._http = connection(parts.hostname, parts.port, timeout=timeout_seconds)
+        self._asked: tuple[str, float] | None = None
+
+    def get(self, path: str) -> Answer | None:
+        """Ask for `path`, or pick up the answer that is still due; see `Fetch.get`."""
+        try:
+            return self._get(path)
+        except ConnectionRefusedError as exc:
+            self.close()
+            raise SourceGone("nobody listens", where=self._url + path, fix="start the server") from exc
+        except (OSError, http.client.HTTPException, zlib.error, ValueError) as exc:
+            self.close()
+            what = f"no usable answer: {type(exc).__name__} {exc}".strip()
+            raise SourceRetry(what, where=self._url + path, fix="look at the server's log") from exc
+
+    def close(self) -> None:
+        """Close the connection; an answer that is still due is lost."""
+        self._asked = None
+        self._http.close()
+
+    def _get(self, path: str) -> Answer | None:
+        if self._asked is not None and self._asked[0] != path:
+            self.close()
+        for is_last_try in (False, True):
+            was_open = self._http.sock is not None
+            try:
+                self._ask(path)
+                return self._answer()
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                # a kept-alive connection that the server had closed meanwhile: once more on a new one
+                self.close()
+                if is_last_try or not was_open:
+                    raise
+        return None
+
+    def _ask(self, path: str) -> None:
+        if self._asked is None:
+            self._http.request("GET", self._prefix + path, headers=_HEADERS)
+            self._asked = (path, time.monotonic())
+
+    def _answer(self) -> Answer | None:
+        asked = self._asked
+        if asked is not None and not self._readable():
+            if time.monotonic() - asked[1] > GIVE_UP_SECONDS:
+                raise TimeoutError(f"not answered within {GIVE_UP_SECONDS:.0f} s")
+            return None
+        self._asked = None
+        response = self._http.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        if 300 <= response.status < 400:
+            raise http.client.HTTPException(f"a redirect to {headers.get('location', 'nowhere')} is not followed")
+        raw, whole = self._read(response)
+        if headers.get("content-encoding", "").lower() == "gzip":
+            raw, is_end = inflated(raw)
+            whole = whole and is_end
+        return Answer(response.status, raw, headers, whole)
+
+    def _readable(self) -> bool:
+        sock = self._http.sock
+        return sock is None or bool(select.select([sock], [], [], self._timeout_seconds)[0])
+
+    def _read(self, response: http.client.HTTPResponse) -> tuple[bytes, bool]:
+        """Read at most one byte more than the cap, within the time-out; (bytes, whether that was all)."""
+        chunks, size, deadline = [], 0, time.monotonic() + self._timeout_seconds
+        try:
+            while size <= MAX_BODY_BYTES and (chunk := response.read1(_CHUNK_BYTES)):
+                chunks.append(chunk)
+                size += len(chunk)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"the answer took longer than {self._timeout_seconds} s to read")
+        except http.client.IncompleteRead:
+            self.close()
+            return b"".join(chunks), False
+        if size > MAX_BODY_BYTES:
+            self.close()  # the rest is not wanted, so the connection cannot be used again
+        whole = size > MAX_BODY_BYTES or response.length in {None, 0}
+        if not whole:
+            self.close()
+        return b"".join(chunks), whole
+
+
+def inflated(raw: bytes) -> tuple[bytes, bool]:
+    """Inflate gzip, all members, to at most one byte more than the cap; (bytes, whether the end was there)."""
+    body, is_end = b"", False
+    while raw and len(body) <= MAX_BODY_BYTES:
+        member = zlib.decompressobj(wbits=31)
+        body += member.decompress(raw, MAX_BODY_BYTES + 1 - len(body))
+        is_end = member.eof
+        if not is_end:
+            break
+        raw = member.unused_data
+    return body, is_end
