@@ -1,0 +1,189 @@
+"""What one engine did: its steps, its requests' lives, and what its server counted itself. Pure."""
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+
+from inferwatt.attribution.accounts import SlotTable
+from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
+from inferwatt.attribution.timeline import Tick
+from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_spans, from_steps
+from inferwatt.errors import RecordRejected
+from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
+
+_SUMS_KEPT_NS = 10_000_000_000
+_TAUGHT_STEPS = 512
+_TEACH_EVERY = 8
+
+
+class EngineState:
+    """One engine and what a tick may still need to know of it."""
+
+    def __init__(self, engine: Engine, model: Model | None, loaded: bool, best_tier: Tier) -> None:
+        self.engine = engine
+        self.loaded = loaded
+        self.lives = Lives()
+        self.steps = StepStore()
+        self._best_tier = best_tier
+        self._stepped = False
+        self._sums: deque[tuple[Sums, float]] = deque()
+        self._step_count = 0
+        self._untaught: list[StepRows] = []
+        self._ended: deque[Life] = deque()
+        self.set_model(model)
+
+    def set_model(self, model: Model | None) -> None:
+        """Take the model's shape."""
+        self._shape = Shape.of(model)
+        self.shaped = model is not None and model.flops_per_token is not None
+
+    # Steps and requests.
+
+    def add_step(self, step: Step, slots: SlotTable) -> None:
+        """Keep a step; its members get accounts."""
+        if not step.members or list(Tier).index(self._best_tier) > 0:
+            return
+        names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
+        numbers = [self._slot(name, step.t1_ns, slots) for name in names]
+        rows = StepRows(
+            step.t0_ns,
+            step.t1_ns,
+            np.array(numbers),
+            np.array(new_tokens, dtype=np.float64),
+            np.array(context_tokens, dtype=np.float64),
+            np.array([phase == Phase.PREFILL for phase in phases]),
+        )
+        self._stepped = True
+        self.steps.add(rows)
+        self._step_count += 1
+        if self._step_count < _TAUGHT_STEPS or self._step_count % _TEACH_EVERY == 0:
+            self._untaught.append(rows)
+
+    def _slot(self, name: str, t1_ns: int, slots: SlotTable) -> int:
+        life = slots.life(name)
+        if life is None:
+            life = slots.open(Request(name, engine=self.engine.engine, model=self.engine.model), Tier.STEP_EXACT)
+            self.lives.add(life)
+        if not life.stepped:
+            life.tier, life.stepped = Tier.STEP_EXACT, True
+        life.last_step_end_ns = max(life.last_step_end_ns, t1_ns)
+        return life.slot
+
+    def add_request(self, request: Request, slots: SlotTable) -> None:
+        """Keep what is known of a request.
+
+        Raises:
+            RecordRejected: the request has ended before.
+        """
+        if not request.model:
+            request = replace(request, model=self.engine.model)
+        life = slots.life(request.request)
+        if life is None:
+            life = slots.open(request, tier_of(request, self._best_tier))
+            self.lives.add(life)
+        elif life.record.end_ns is not None:
+            raise RecordRejected(
+                f"request {request.request!r} has ended already", where=self.engine.engine, fix="use each id once"
+            )
+        else:
+            life.record = request
+            life.tier = Tier.STEP_EXACT if life.stepped else tier_of(request, self._best_tier)
+            slots.label(life)
+        life.span = None
+        self.lives.rates.learn(request)
+
+    def ended(self, closed_ns: int, *, last: bool) -> list[Life]:
+        """Return the requests that ended by `closed_ns` (`last`: all of them) and forget them."""
+        return self.lives.ended(FAR_NS if last else closed_ns)
+
+    def forget_steps(self, closed_ns: int) -> None:
+        """Drop the steps, and the server's own counts, that no tick can need any more."""
+        self.steps.forget(closed_ns)
+        while self._sums and self._sums[0][0].t1_ns < closed_ns - _SUMS_KEPT_NS:
+            self._sums.popleft()
+
+    # Work.
+
+    def may_work(self, t1_ns: int) -> bool:
+        """Return whether a tick that ends at `t1_ns` could hold work at all (cheap)."""
+        return bool(self._stepped or self.lives.active or self.lives.coming_before(t1_ns))
+
+    def work(self, t0_ns: int, t1_ns: int) -> Work | None:
+        """Return the work inside the tick, from steps where they are known, else from the requests' times."""
+        if self._stepped:
+            return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
+        lives = self.lives.present(t0_ns, t1_ns)
+        return from_spans([self.lives.span(life, t1_ns) for life in lives], t0_ns, t1_ns, self._shape)
+
+    def tier_in(self, work: Work) -> Tier:
+        """Return the tier by which this work was told apart: the worst among its members."""
+        if self._stepped:
+            return Tier.STEP_EXACT
+        order = list(Tier)
+        slots = set(work.slot.tolist())
+        tiers = [life.tier for slot, life in self.lives.active.items() if slot in slots]
+        return max(tiers, key=order.index, default=Tier.REQUEST_SPAN)
+
+    def teach(self, cost: CostModel, t0_ns: int, t1_ns: int) -> None:
+        """Teach a cost model how long work takes."""
+        if self._stepped:
+            untaught, self._untaught = self._untaught, []
+            for step in untaught:
+                flops = self._shape.flops(step.new_tokens, step.context_tokens)
+                kv_bytes = self._shape.kv_bytes(step.new_tokens, step.context_tokens)
+                cost.learn_time(float(flops.sum()), float(kv_bytes.sum()), (step.t1_ns - step.t0_ns) / 1e9)
+            return
+        prefill = self.lives.rates.prefill_seconds_per_token
+        if prefill is not None:
+            cost.set_own_time(prefill / self._shape.flops_per_token)
+
+    # What the server counted itself.
+
+    def add_sums(self, sums: Sums) -> None:
+        """Keep what the server counted, and how many of its running requests no record explains."""
+        excess = 0.0
+        if sums.running is not None:
+            excess = max(0.0, float(sums.running - self.lives.open_at(sums.t1_ns)))
+        self._sums.append((sums, excess))
+
+    def counted(self, tick: Tick) -> bool:
+        """Return whether the server itself says that it worked in the tick."""
+        return any(
+            (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) > 0
+            for sums in self._during(tick)
+        )
+
+    def _during(self, tick: Tick) -> list[Sums]:
+        found = []
+        for sums, _ in self._sums:
+            if sums.t0_ns >= tick.t1_ns:
+                break
+            if sums.t1_ns > tick.t0_ns:
+                found.append(sums)
+        return found
+
+    def unlisted_part(self, tick: Tick, work: Work) -> float:
+        """Return the part of the work that no record explains: requests that run at two scrapes in a row."""
+        before = 0.0
+        for sums, excess in self._sums:
+            if sums.t0_ns >= tick.t1_ns:
+                break
+            if sums.t1_ns > tick.t0_ns:
+                both = min(before, excess)
+                if both <= 0:
+                    return 0.0
+                members = len(np.unique(work.slot))
+                return both / (both + members)
+            before = excess
+        return 0.0
+
+    def unlisted_prefill_ratio(self, tick: Tick) -> float:
+        """Return which part of unlisted work is prefill, by what the server counted and what each token takes."""
+        price = self.lives.rates.prompt_token_price
+        prompt = output = 0.0
+        for sums in self._during(tick):
+            prompt += (sums.prompt_tokens or 0) * price
+            output += sums.output_tokens or 0
+        return prompt / (prompt + output) if prompt + output > 0 else 0.0

@@ -1,0 +1,179 @@
+"""The lives of one engine's requests: what is known of each, and the spans that are supposed of the rest. Pure."""
+
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from inferwatt.attribution.work import Span
+from inferwatt.records import Request, Tier
+from inferwatt.units import NS_PER_SECOND
+
+FAR_NS = 2**62
+"""An end that has not come."""
+_REMEMBERED = 64
+_MIN_PROMPT_TOKENS = 16
+_GAIN = 0.1
+_SLACK = 1.5
+_PROMPT_TOKEN_IN_OUTPUT_TOKENS = 0.1
+"""What a prompt token costs of an output token where nothing is learnt yet: the middle of the token prices that did
+best in our simulations of four loads (1/5 to 1/50)."""
+_DEFAULT_TOKENS_PER_SECOND = 20.0
+
+
+@dataclass(slots=True)
+class Rates:
+    """How fast the engine works, learnt from requests whose first token was seen."""
+
+    _prefill_seconds_per_token: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    decode_tokens_per_second: float = 0.0
+    prompt_tokens: float = 0.0
+
+    def learn(self, request: Request) -> None:
+        """Learn from a request that has ended and whose first token was seen."""
+        if request.end_ns is None or request.first_token_ns is None:
+            return
+        computed = computed_tokens(request)
+        if computed is not None:
+            self.prompt_tokens += (computed - self.prompt_tokens) * (_GAIN if self.prompt_tokens else 1.0)
+            if computed >= _MIN_PROMPT_TOKENS:
+                seconds = (request.first_token_ns - request.arrival_ns) / NS_PER_SECOND
+                self._prefill_seconds_per_token.append(seconds / computed)
+        decoded = (request.output_tokens or 0) - 1
+        elapsed_ns = request.end_ns - request.first_token_ns
+        if decoded >= 1 and elapsed_ns > 0:
+            rate = decoded * NS_PER_SECOND / elapsed_ns
+            gain = _GAIN if self.decode_tokens_per_second else 1.0
+            self.decode_tokens_per_second += gain * (rate - self.decode_tokens_per_second)
+
+    @property
+    def prefill_seconds_per_token(self) -> float | None:
+        """The lower quartile of time to first token per computed token: the requests that did not queue."""
+        seen = sorted(self._prefill_seconds_per_token)
+        return seen[len(seen) // 4] if seen else None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens that a decoding request makes in a second."""
+        return self.decode_tokens_per_second or _DEFAULT_TOKENS_PER_SECOND
+
+    @property
+    def prompt_token_price(self) -> float:
+        """What a computed prompt token costs, in output tokens, by the time that each takes."""
+        prefill = self.prefill_seconds_per_token
+        if prefill is None or not self.decode_tokens_per_second:
+            return _PROMPT_TOKEN_IN_OUTPUT_TOKENS
+        return min(prefill * self.decode_tokens_per_second, 1.0)
+
+
+@dataclass(slots=True)
+class Life:
+    """One request: its newest record, its slot in the attributor's arrays, and what was known of its course."""
+
+    record: Request
+    slot: int
+    tier: Tier
+    span: Span | None = None
+    stepped: bool = False
+    last_step_end_ns: int = 0
+
+    @property
+    def end_ns(self) -> int:
+        """When its last work ended; far away while it is open."""
+        return FAR_NS if self.record.end_ns is None else max(self.record.end_ns, self.last_step_end_ns)
+
+
+def computed_tokens(request: Request) -> int | None:
+    """Return how many prompt tokens had to be computed; None where the prompt's length is not known."""
+    if request.prompt_tokens is None:
+        return None
+    return max(request.prompt_tokens - (request.cached_tokens or 0), 0)
+
+
+def tier_of(request: Request, best: Tier) -> Tier:
+    """Return the tier of a request whose steps are not known, not better than `best`."""
+    tier = Tier.REQUEST_SPAN if request.first_token_ns is None else Tier.STEP_RECONSTRUCTED
+    order = list(Tier)
+    return max(tier, best, key=order.index)
+
+
+class Lives:
+    """The requests of one engine, in the order of their arrival; those at work are kept apart."""
+
+    def __init__(self) -> None:
+        self.rates = Rates()
+        self.active: dict[int, Life] = {}
+        self._coming: list[tuple[int, int, Life]] = []
+
+    def add(self, life: Life) -> None:
+        """Keep a request until it is final."""
+        heapq.heappush(self._coming, (life.record.arrival_ns, life.slot, life))
+
+    def coming_before(self, t_ns: int) -> bool:
+        """Return whether a request that arrives before `t_ns` waits to be looked at."""
+        return bool(self._coming) and self._coming[0][0] < t_ns
+
+    def present(self, t0_ns: int, t1_ns: int) -> list[Life]:
+        """Return the requests that may have been at work inside the tick."""
+        while self._coming and self._coming[0][0] < t1_ns:
+            life = heapq.heappop(self._coming)[2]
+            self.active[life.slot] = life
+        return [life for life in self.active.values() if life.end_ns > t0_ns]
+
+    def ended(self, closed_ns: int) -> list[Life]:
+        """Return the requests that had ended by `closed_ns`, and forget them."""
+        self.present(closed_ns, closed_ns)
+        done = [life for life in self.active.values() if life.end_ns <= closed_ns]
+        for life in done:
+            del self.active[life.slot]
+        return done
+
+    def open_at(self, t_ns: int) -> int:
+        """Return how many requests were at work at `t_ns`."""
+        return sum(life.record.arrival_ns <= t_ns < life.end_ns for life in self.present(t_ns, t_ns + 1))
+
+    def span(self, life: Life, now_ns: int) -> Span:
+        """Return when the request was computed, as far as is known or can be supposed at `now_ns`."""
+        if life.span is not None and life.record.end_ns is not None:
+            return life.span
+        life.span = self._suppose(life, now_ns)
+        return life.span
+
+    def _suppose(self, life: Life, now_ns: int) -> Span:
+        record, rates = life.record, self.rates
+        computed = computed_tokens(record)
+        if computed is None:
+            computed = round(rates.prompt_tokens)
+        expected_ns = round(computed * (rates.prefill_seconds_per_token or 0.0) * NS_PER_SECOND)
+        end_ns = FAR_NS if record.end_ns is None else record.end_ns
+        first_ns = record.first_token_ns
+        if first_ns is None:
+            first_ns = self._supposed_first(record, computed, expected_ns, end_ns)
+        first_ns = min(max(first_ns, record.arrival_ns), end_ns)
+        start_ns = record.arrival_ns
+        if record.first_token_ns is not None and expected_ns:
+            start_ns = max(start_ns, first_ns - round(_SLACK * expected_ns))
+        return Span(
+            slot=life.slot,
+            start_ns=start_ns,
+            first_ns=first_ns,
+            end_ns=end_ns,
+            computed_tokens=computed,
+            cached_tokens=record.cached_tokens or 0,
+            decode_tokens_per_second=self._decode_rate(record, first_ns, end_ns),
+            chunk_ns=record.chunk_ns,
+        )
+
+    def _supposed_first(self, record: Request, computed: int, expected_ns: int, end_ns: int) -> int:
+        """Return when prefill turned to decode, where nobody saw it: by the time that each token takes."""
+        if end_ns == FAR_NS:
+            return record.arrival_ns + expected_ns
+        prompt_part = computed * self.rates.prompt_token_price
+        output_part = max((record.output_tokens or 1) - 1, 0)
+        whole = prompt_part + output_part
+        part = prompt_part / whole if whole else 0.0
+        return record.arrival_ns + round((end_ns - record.arrival_ns) * part)
+
+    def _decode_rate(self, record: Request, first_ns: int, end_ns: int) -> float:
+        if record.output_tokens is None or end_ns == FAR_NS:
+            return self.rates.tokens_per_second
+        return max(record.output_tokens - 1, 0) * NS_PER_SECOND / max(end_ns - first_ns, 1)

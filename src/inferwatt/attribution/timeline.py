@@ -1,0 +1,163 @@
+"""From the polls of one device to ticks of energy: wrap, reset, stall and failed reads told apart, and counted. Pure.
+
+A counter is polled faster than it moves, so only its changes are kept. A change is seen up to one poll late; where
+the counter moves by a period of its own, the tick's end is placed by that period, within the poll that saw it.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from inferwatt.records import Device, Event, EventKind, Reading
+from inferwatt.units import NS_PER_SECOND, PJ_PER_UJ, UJ_PER_JOULE
+
+_SANE_WATTS = 100_000.0
+"""No device that we know draws more than this; a faster counter has been reset (or is not one)."""
+_PLAUSIBLE_FACTOR = 1.5
+_STALL_NS = 2 * NS_PER_SECOND
+_MAX_POWER_GAP_NS = 3 * NS_PER_SECOND
+"""Power samples further apart than this are not joined by a line (InferenceX's maximal sample gap)."""
+_EVERY_POLL_RATIO = 0.7
+_PERIOD_GAIN = 0.05
+_POLL_GAIN = 0.1
+
+
+class TickKind(Enum):
+    """What is known of how a tick's energy came about."""
+
+    NORMAL = auto()
+    BRIDGED = auto()  # reads failed or were lost inside it: the counter's total is right, its course is not known
+    RESET = auto()  # the counter began anew inside it: what it shows is a lower bound, of no known course
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The energy that a device used from `t0_ns` to `t1_ns`, microjoules."""
+
+    device: str
+    t0_ns: int
+    t1_ns: int
+    energy_uj: int
+    kind: TickKind = TickKind.NORMAL
+
+    @property
+    def elapsed_ns(self) -> int:
+        """How long the tick is, nanoseconds (> 0)."""
+        return self.t1_ns - self.t0_ns
+
+
+class Timeline:
+    """The ticks of one device, made from its readings in the order of time."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.events: list[Event] = []
+        self.measured_uj = 0
+        self._max_watts = device.max_watts or _SANE_WATTS
+        self._last: Reading | None = None
+        self._tick_start_ns = 0
+        self._period_ns = 0.0
+        self._poll_ns = 0.0
+        self._changed_ratio = 1.0
+        self._failed = False
+        self._stalled = False
+        self._rest_pj = 0
+
+    @property
+    def period_ns(self) -> float:
+        """The counter's own update period as seen so far, nanoseconds; 0 while unknown."""
+        return self._period_ns
+
+    @property
+    def open_since_ns(self) -> int | None:
+        """Where the tick that is still open began; None before the first reading."""
+        return None if self._last is None else self._tick_start_ns
+
+    def failed(self, event: Event) -> None:
+        """Note that a read failed: the next tick is bridged over the gap."""
+        self._failed = True
+        self.events.append(event)
+
+    def add(self, reading: Reading) -> Tick | None:
+        """Take one poll and return the tick that it ends, if it ends one."""
+        last = self._last
+        if last is None:
+            self._last, self._tick_start_ns = reading, reading.t_ns
+            return None
+        if reading.t_ns <= last.t_ns:
+            self._note(reading.t_ns, EventKind.LATE)
+            return None
+        if reading.counter_uj is None or last.counter_uj is None:
+            return self._add_power(last, reading)
+        return self._add_counter(last, last.counter_uj, reading, reading.counter_uj)
+
+    def _note(self, t_ns: int, kind: EventKind) -> None:
+        self.events.append(Event(t_ns, kind, device=self.device.device))
+
+    def _add_counter(self, last: Reading, before_uj: int, reading: Reading, now_uj: int) -> Tick | None:
+        poll_ns = reading.t_ns - last.t_ns
+        lost = bool(self._poll_ns) and poll_ns > 2.5 * self._poll_ns and poll_ns > self._period_ns
+        self._poll_ns += _POLL_GAIN * (min(poll_ns, 4 * (self._poll_ns or poll_ns)) - self._poll_ns)
+        self._poll_ns = self._poll_ns or poll_ns
+        self._last = reading
+        changed = now_uj != before_uj
+        self._changed_ratio += _POLL_GAIN * (changed - self._changed_ratio)
+        if not changed:
+            self._watch_for_stall(reading.t_ns)
+            return None
+        delta_uj, kind = self._difference(reading, now_uj - before_uj, now_uj)
+        if kind is TickKind.NORMAL and (lost or self._failed or self._stalled):
+            kind = TickKind.BRIDGED
+        end_ns = reading.t_ns if kind is TickKind.RESET else self._place(last.t_ns, reading.t_ns)
+        return self._tick(end_ns, delta_uj, kind)
+
+    def _watch_for_stall(self, t_ns: int) -> None:
+        if not self._stalled and t_ns - self._tick_start_ns > max(_STALL_NS, 10 * self._period_ns):
+            self._stalled = True
+            self._note(t_ns, EventKind.STALL)
+
+    def _difference(self, reading: Reading, delta_uj: int, now_uj: int) -> tuple[int, TickKind]:
+        elapsed_ns = reading.t_ns - self._tick_start_ns + self._poll_ns
+        limit_uj = _PLAUSIBLE_FACTOR * self._max_watts * elapsed_ns / NS_PER_SECOND * UJ_PER_JOULE
+        if 0 < delta_uj <= limit_uj:
+            return delta_uj, TickKind.NORMAL
+        if delta_uj < 0 and reading.wraps_at_uj and delta_uj + reading.wraps_at_uj <= limit_uj:
+            self._note(reading.t_ns, EventKind.WRAP)
+            return delta_uj + reading.wraps_at_uj, TickKind.NORMAL
+        self._note(reading.t_ns, EventKind.RESET)
+        return (now_uj if 0 <= now_uj <= limit_uj else 0), TickKind.RESET
+
+    def _place(self, before_ns: int, seen_ns: int) -> int:
+        """Return when the counter moved: after `before_ns`, where it had not, and not after `seen_ns`."""
+        if self._changed_ratio > _EVERY_POLL_RATIO:
+            return seen_ns
+        middle_ns = (before_ns + seen_ns) / 2
+        if not self._period_ns:
+            self._period_ns = float(middle_ns - self._tick_start_ns)
+            return round(middle_ns)
+        count = max(1, round((middle_ns - self._tick_start_ns) / self._period_ns))
+        expected_ns = self._tick_start_ns + count * self._period_ns
+        if count <= 3:
+            self._period_ns += _PERIOD_GAIN * ((middle_ns - self._tick_start_ns) / count - self._period_ns)
+        return round(min(max(expected_ns, before_ns + 1), seen_ns))
+
+    def _tick(self, end_ns: int, energy_uj: int, kind: TickKind) -> Tick:
+        tick = Tick(self.device.device, self._tick_start_ns, max(end_ns, self._tick_start_ns + 1), energy_uj, kind)
+        if self._changed_ratio > _EVERY_POLL_RATIO and kind is TickKind.NORMAL:
+            self._period_ns = self._poll_ns
+        self._tick_start_ns = tick.t1_ns
+        self._failed = self._stalled = False
+        self.measured_uj += energy_uj
+        return tick
+
+    def _add_power(self, last: Reading, reading: Reading) -> Tick | None:
+        self._last = reading
+        elapsed_ns = reading.t_ns - last.t_ns
+        if reading.power_mw is None or last.power_mw is None or elapsed_ns > _MAX_POWER_GAP_NS:
+            self._tick_start_ns = reading.t_ns
+            self._note(reading.t_ns, EventKind.READ_FAILURE)
+            return None
+        doubled_pj = (last.power_mw + reading.power_mw) * elapsed_ns + self._rest_pj
+        energy_uj, self._rest_pj = divmod(doubled_pj, 2 * PJ_PER_UJ)
+        self._poll_ns = self._period_ns = float(elapsed_ns)
+        kind = TickKind.BRIDGED if self._failed else TickKind.NORMAL
+        return self._tick(reading.t_ns, energy_uj, kind)

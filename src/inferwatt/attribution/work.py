@@ -1,0 +1,229 @@
+"""What the members of an engine did inside one tick, as arrays: from its steps, or rebuilt from request times. Pure.
+
+A *row* is one member in one *group*. A group is a step, or, where steps are not known, a stretch of time in which
+the same requests were at work. Rows hold the part that lies inside the tick.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from inferwatt.records import Model
+from inferwatt.units import NS_PER_SECOND
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Rows and groups of one engine in one tick; FLOPs and KV bytes in the units of the model's shape."""
+
+    slot: Ints
+    """Rows: whose work, as the attributor numbers requests."""
+    prefill: Bools
+    """Rows: prefill, else decode."""
+    flops: Floats
+    kv_bytes: Floats
+    group: Ints
+    """Rows: index of the group, ascending."""
+    seconds: Floats
+    """Groups: how long each lasted inside the tick."""
+    steps: Floats
+    """Groups: how many engine steps each stands for (a part of one, or many)."""
+    busy_ns: int
+    """The time inside the tick in which the engine worked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one token costs, by the model's shape; where that is unknown, a token is the unit of everything."""
+
+    flops_per_token: float = 1.0
+    flops_per_pair: float = 0.0
+    kv_bytes_per_token: float = 1.0
+
+    @classmethod
+    def of(cls, model: Model | None) -> "Shape":
+        """Return the shape of a model, with unit costs for what is not known of it."""
+        if model is None or model.flops_per_token is None:
+            return cls()
+        return cls(
+            model.flops_per_token,
+            model.attention_flops_per_token_pair or 0.0,
+            model.kv_bytes_per_token or 1.0,
+        )
+
+    def flops(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
+        """Return each member's FLOPs: its new tokens, and their attention to what came before (design.md)."""
+        return new_tokens * (self.flops_per_token + self.flops_per_pair * (context_tokens + new_tokens / 2))
+
+    def kv_bytes(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
+        """Return each member's KV-cache traffic, bytes: what was there is read, what is new is written."""
+        return self.kv_bytes_per_token * (context_tokens + new_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """One engine step with its members as columns."""
+
+    t0_ns: int
+    t1_ns: int
+    slot: Ints
+    new_tokens: Floats
+    context_tokens: Floats
+    prefill: Bools
+
+
+@dataclass(slots=True)
+class StepStore:
+    """The steps of one engine that a tick may still need, in the order of time."""
+
+    _steps: deque[StepRows] = field(default_factory=deque)
+    last_end_ns: int = 0
+
+    def add(self, step: StepRows) -> None:
+        """Keep a step; a late one is put where it belongs."""
+        later: list[StepRows] = []
+        while self._steps and self._steps[-1].t0_ns > step.t0_ns:
+            later.append(self._steps.pop())
+        self._steps.append(step)
+        self._steps.extend(reversed(later))
+        self.last_end_ns = max(self.last_end_ns, step.t1_ns)
+
+    def forget(self, before_ns: int) -> None:
+        """Drop the steps that ended at or before `before_ns`."""
+        while self._steps and self._steps[0].t1_ns <= before_ns:
+            self._steps.popleft()
+
+    def overlapping(self, t0_ns: int, t1_ns: int) -> list[StepRows]:
+        """Return the steps that overlap the tick."""
+        found: list[StepRows] = []
+        for step in self._steps:
+            if step.t0_ns >= t1_ns:
+                break
+            if step.t1_ns > t0_ns:
+                found.append(step)
+        return found
+
+
+def busy_time(starts_ns: Ints, ends_ns: Ints) -> int:
+    """Return the length of the union of intervals that are sorted by their starts, nanoseconds."""
+    if len(starts_ns) == 0:
+        return 0
+    reach_ns = np.maximum.accumulate(ends_ns)
+    begin_ns = starts_ns.copy()
+    begin_ns[1:] = np.maximum(starts_ns[1:], reach_ns[:-1])
+    return int(np.maximum(reach_ns - begin_ns, 0).sum())
+
+
+def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) -> Work | None:
+    """Return the work of the steps inside the tick, each step uniform in time; None where there is none."""
+    if not steps:
+        return None
+    starts_ns = np.array([step.t0_ns for step in steps])
+    ends_ns = np.array([step.t1_ns for step in steps])
+    inside_ns = np.minimum(ends_ns, t1_ns) - np.maximum(starts_ns, t0_ns)
+    part = inside_ns / np.maximum(ends_ns - starts_ns, 1)
+    counts = np.array([len(step.slot) for step in steps])
+    group = np.repeat(np.arange(len(steps)), counts)
+    new_tokens = np.concatenate([step.new_tokens for step in steps])
+    context_tokens = np.concatenate([step.context_tokens for step in steps])
+    return Work(
+        slot=np.concatenate([step.slot for step in steps]),
+        prefill=np.concatenate([step.prefill for step in steps]),
+        flops=shape.flops(new_tokens, context_tokens) * part[group],
+        kv_bytes=shape.kv_bytes(new_tokens, context_tokens) * part[group],
+        group=group,
+        seconds=inside_ns / NS_PER_SECOND,
+        steps=part,
+        busy_ns=busy_time(np.maximum(starts_ns, t0_ns), np.minimum(ends_ns, t1_ns)),
+    )
+
+
+@dataclass(slots=True)
+class Span:
+    """What is known, or supposed, of when one request was computed.
+
+    Prefill lasts from `start_ns` to `first_ns`, decode from there to `end_ns` (far away while it is open).
+    """
+
+    slot: int
+    start_ns: int
+    first_ns: int
+    end_ns: int
+    computed_tokens: float
+    cached_tokens: float
+    decode_tokens_per_second: float
+    chunk_ns: tuple[int, ...] = ()
+
+
+def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> Work | None:
+    """Rebuild the work inside the tick from the spans of requests; None where none was at work.
+
+    The tick is cut where a request begins, turns to decode, or ends. In each stretch every decoding member makes
+    tokens at its own rate, every step makes one token for each, and a prefill spreads evenly over its time.
+    """
+    present = [s for s in spans if s.start_ns < t1_ns and s.end_ns > t0_ns]
+    if not present:
+        return None
+    start = np.array([s.start_ns for s in present])
+    first = np.array([s.first_ns for s in present])
+    end = np.array([s.end_ns for s in present])
+    cuts = np.unique(np.clip(np.concatenate([start, first, end, [t0_ns, t1_ns]]), t0_ns, t1_ns))
+    left, right = cuts[:-1, None], cuts[1:, None]
+    member = (start <= left) & (end >= right)
+    prefill = member & (right <= first)
+    group, column = np.nonzero(member)
+    if len(group) == 0:
+        return None
+    seconds = (cuts[1:] - cuts[:-1]) / NS_PER_SECOND
+    is_prefill = prefill[group, column]
+    new_tokens, context_tokens = _tokens(present, cuts, group, column, is_prefill)
+    decode_tokens = np.where(is_prefill, 0.0, new_tokens)
+    steps = np.zeros(len(seconds))
+    np.maximum.at(steps, group, decode_tokens)
+    used = np.bincount(group, minlength=len(seconds)) > 0
+    steps = np.where(used, np.maximum(steps, seconds), 0.0)
+    return Work(
+        slot=np.array([s.slot for s in present])[column],
+        prefill=is_prefill,
+        flops=shape.flops(new_tokens, context_tokens),
+        kv_bytes=np.where(
+            is_prefill,
+            shape.kv_bytes(new_tokens, context_tokens),
+            new_tokens * shape.kv_bytes(np.ones(len(group)), context_tokens),
+        ),
+        group=group,
+        seconds=seconds,
+        steps=steps,
+        busy_ns=int(((cuts[1:] - cuts[:-1]) * used).sum()),
+    )
+
+
+def _tokens(present: Sequence[Span], cuts: Ints, group: Ints, column: Ints, is_prefill: Bools) -> tuple[Floats, Floats]:
+    """Return each row's new tokens and its mean context inside its stretch."""
+    start = np.array([s.start_ns for s in present])
+    first = np.array([s.first_ns for s in present])
+    computed = np.array([s.computed_tokens for s in present])
+    cached = np.array([s.cached_tokens for s in present])
+    rate = np.array([s.decode_tokens_per_second for s in present])
+    left, right = cuts[group], cuts[group + 1]
+    seconds = (right - left) / NS_PER_SECOND
+    prefill_seconds = np.maximum(first - start, 1)[column] / NS_PER_SECOND
+    done_seconds = ((left + right) / 2 - np.where(is_prefill, start[column], first[column])) / NS_PER_SECOND
+    prefill_new = computed[column] * seconds / prefill_seconds
+    prefill_context = cached[column] + computed[column] * done_seconds / prefill_seconds - prefill_new / 2
+    decode_new = rate[column] * seconds
+    for i in np.nonzero(~is_prefill)[0]:
+        chunks = present[column[i]].chunk_ns
+        if chunks:
+            decode_new[i] = sum(left[i] < t <= right[i] for t in chunks)
+    decode_context = cached[column] + computed[column] + rate[column] * done_seconds
+    return np.where(is_prefill, prefill_new, decode_new), np.where(
+        is_prefill, np.maximum(prefill_context, 0.0), decode_context
+    )
