@@ -1,5 +1,10 @@
 """Public doubles for tests of code that uses inferwatt: no mocks needed."""
 
+from collections.abc import Iterable
+from threading import Event as Hang
+
+from inferwatt.records import Device, Reading
+
 
 class FakeClock:
     """A clock that stands still until it is told to go."""
@@ -24,3 +29,41 @@ class FakeClock:
     def step_wall(self, step_ns: int) -> None:
         """Move the wall clock alone, as NTP or an operator does."""
         self._unix_ns += step_ns
+
+
+class ScriptedSource:
+    """A source that answers by a script: counters in µJ, whole readings, exceptions to raise, or events to hang on.
+
+    A `threading.Event` in the script blocks the read until the event is set, as a driver's call may, and the next
+    answer follows. At the script's end the last counter stays.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self, device: Device | str, script: Iterable[int | Reading | Exception | Hang], *, period_ns: int = 0
+    ) -> None:
+        self.device = Device(device) if isinstance(device, str) else device
+        self.period_ns = period_ns
+        self.reads = 0
+        self.closed = False
+        self._script = iter(script)
+        self._last: int | Reading = 0
+
+    def read(self, now_ns: int) -> Reading:
+        """Return the script's next answer at `now_ns`; raises what the script says."""
+        self.reads += 1
+        answer = next(self._script, self._last)
+        if isinstance(answer, Hang):
+            answer.wait()
+            answer = next(self._script, self._last)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(answer, Hang):
+            raise TypeError("a script cannot hang twice in one read")
+        self._last = answer
+        return answer if isinstance(answer, Reading) else Reading(now_ns, self.device.device, answer)
+
+    def close(self) -> None:
+        """Note that it was closed."""
+        self.closed = True

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from inferwatt.records import Component, Device, Provenance, Reading
+from inferwatt.records import Component, Device, Provenance, Reading, Usage
 from inferwatt.snapshot import Lack
 
 GROUP = "inferwatt.sources"
@@ -55,6 +55,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of files and handles; a second call does nothing."""
+        ...
+
+
+class UsageReader(Protocol):
+    """What reads the shares of processes, e.g. `usage.CpuUsage`."""
+
+    def read(self, now_ns: int) -> Iterable[Usage]:
+        """Return the shares since the last read."""
         ...
 
 

@@ -12,14 +12,14 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 import msgspec
 
 from inferwatt.clock import Clock
 from inferwatt.errors import InferwattError, SourceGone
 from inferwatt.records import Event, EventKind, Reading, Usage
-from inferwatt.sources import Source
+from inferwatt.sources import Source, UsageReader
+from inferwatt.sources.health import SamplerHealth, SourceHealth
 from inferwatt.units import NS_PER_SECOND
 
 REDISCOVER_NS = 10 * NS_PER_SECOND
@@ -44,66 +44,32 @@ class SamplingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{key} is {getattr(self, key)}, must be between 0.1 and 1000")
 
 
-class UsageReader(Protocol):
-    """What reads the shares of processes, e.g. `usage.CpuUsage`."""
-
-    def read(self, now_ns: int) -> Iterable[Usage]:
-        """Return the shares since the last read."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class SourceHealth:
-    """One device of the sampler: `up` is a device whose last read worked, `stale` one whose read hangs."""
-
-    device: str
-    source: str
-    up: bool
-    stale: bool
-    samples: int
-    lost: int
-    hung: int
-
-
-@dataclass(frozen=True, slots=True)
-class SamplerHealth:
-    """How sampling goes: the sources; beats made, missed, and ended by an error of who takes the records."""
-
-    sources: tuple[SourceHealth, ...]
-    beats: int
-    missed_beats: int
-    errors: int
-    hz: float
-    running: bool
-
-
+@dataclass(slots=True, eq=False)
 class _Job:
     """Something to call when due: a source, the usage reader, or the search for lost devices."""
 
-    __slots__ = ("call", "due_ns", "gone", "hung", "last_failed", "lost", "name", "period_ns", "retry_ns", "samples",
-                 "source", "stale", "worker")  # fmt: skip
+    name: str
+    call: Callable[[int], object]
+    period_ns: int
+    source: Source | None = None
+    due_ns: int = 0
+    samples: int = 0
+    lost: int = 0
+    hung: int = 0
+    last_failed: bool = False
+    gone: bool = False
+    stale: bool = False
+    retry_ns: int = 0
+    left_to: "_Worker | None" = None
 
-    def __init__(self, name: str, call: Callable[[int], object], period_ns: int, source: Source | None = None) -> None:
-        self.name = name
-        self.call = call
-        self.period_ns = period_ns
-        self.source = source
-        self.due_ns = 0
-        self.samples = self.lost = self.hung = 0
-        self.last_failed = self.gone = self.stale = False
-        self.worker: _Worker | None = None
-        self.retry_ns = 0
 
-
+@dataclass(slots=True, eq=False)
 class _Worker:
     """One life of the thread. `flight` is the call in progress and when it began; `left` once it is abandoned."""
 
-    __slots__ = ("flight", "left", "thread")
-
-    def __init__(self) -> None:
-        self.flight: tuple[_Job, int] | None = None
-        self.left = False
-        self.thread: threading.Thread | None = None
+    flight: tuple[_Job, int] | None = None
+    left: bool = False
+    thread: threading.Thread | None = None
 
 
 class Sampler:
@@ -189,7 +155,7 @@ class Sampler:
             if worker.flight is not flight:
                 return
             worker.left = job.stale = True
-            job.worker = worker
+            job.left_to = worker
             job.hung += 1
             job.lost += 1
             job.retry_ns = now_ns + RETRY_HUNG_NS
@@ -321,9 +287,9 @@ class Sampler:
 
     def _may_retry(self, job: _Job, now_ns: int) -> bool:
         """A stale device is tried again once its old call has come back, and at most once a minute."""
-        thread = job.worker.thread if job.worker else None
+        thread = job.left_to.thread if job.left_to else None
         if now_ns < job.retry_ns or (thread is not None and thread.is_alive()):
             return False
         job.stale = False
-        job.worker = None
+        job.left_to = None
         return True
