@@ -1,0 +1,61 @@
+/** Energy by tenant since the agent's start. */
+
+import type { JSX } from "preact";
+import { type EnergyUnit, count, energy } from "../format";
+import { Badge, Figure, Panel, Range, Whisker } from "../parts";
+import { type TenantView, isComputed } from "../view";
+
+/** The reserved names of records.py, in words. */
+const RESERVED: Record<string, string> = { __unknown__: "not named", __other__: "all others" };
+
+export function Tenant({ name }: { name: string }): JSX.Element {
+  const word = RESERVED[name];
+  return word ? <em class="reserved">{word}</em> : <span class="name">{name}</span>;
+}
+
+export function Tenants({ tenants, unit }: { tenants: TenantView[]; unit: EnergyUnit }): JSX.Element {
+  const top = Math.max(0, ...tenants.map((each) => each.high_joules));
+  return (
+    <Panel name="tenants" title="Tenants" note="since the agent's start">
+      {tenants.length === 0 ? (
+        <p class="empty">No request has ended yet.</p>
+      ) : (
+        <table>
+          <caption class="unseen">Energy by tenant</caption>
+          <thead>
+            <tr>
+              <th scope="col">Tenant</th>
+              <th scope="col" class="number" colSpan={2}>Energy</th>
+              <th scope="col" class="number wide">Per output token</th>
+              <th scope="col" class="number wide">Requests</th>
+              <th scope="col">Origin</th>
+            </tr>
+          </thead>
+          <tbody>
+            {tenants.map((each) => (
+              <tr key={`${each.tenant}\n${each.provenance}`}>
+                <th scope="row"><Tenant name={each.tenant} /></th>
+                <td class="number stacked">
+                  <Figure of={energy(each.energy_joules, unit)} />
+                  <Range low={each.low_joules} value={each.energy_joules} high={each.high_joules} unit={unit} />
+                </td>
+                <td class="scale">
+                  <Whisker
+                    low={each.low_joules}
+                    value={each.energy_joules}
+                    high={each.high_joules}
+                    top={top}
+                    computed={isComputed(each.provenance)}
+                  />
+                </td>
+                <td class="number wide"><Figure of={energy(each.joules_per_output_token, unit)} /></td>
+                <td class="number wide">{count(each.requests)}</td>
+                <td><Badge provenance={each.provenance} ratio={each.systematic_ratio} /></td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+    </Panel>
+  );
+}
