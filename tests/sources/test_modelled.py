@@ -75,6 +75,19 @@ def test_the_counter_never_falls(steps: list[tuple[int, int]]) -> None:
         last_uj = counter_uj
 
 
+def test_work_that_the_kernel_takes_back_and_gives_again_is_counted_once() -> None:
+    """A count that steps back and comes back brings no new work."""
+    host = ScriptedTime()
+    source = ModelledCpu(Cpu(), 2, TABLE, host)
+    source.read(0)
+    counters = []
+    for busy_ns in (10**9, 4 * 10**8, 10**9):
+        host.now_ns = busy_ns
+        counters.append(source.read(0).counter_uj)
+
+    assert counters == [1_976_562 - 353_385] * 3
+
+
 def test_an_idle_second_and_a_busy_second_cost_what_the_table_says() -> None:
     """Two logical CPUs, idle for a second, then both busy for a second."""
     host = ScriptedTime()

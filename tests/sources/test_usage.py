@@ -69,6 +69,22 @@ def test_a_process_has_the_time_of_its_descendants(proc: Proc, usage: CpuUsage) 
     assert cpu.other_ratio == 0
 
 
+@pytest.mark.parametrize(("parent", "child"), [(10, 12), (12, 10)])
+def test_a_watched_child_counts_for_itself_whatever_its_number(
+    proc: Proc, usage: CpuUsage, parent: int, child: int
+) -> None:
+    """The nearest watched ancestor gets the time, not the first that is looked at."""
+    proc.process(parent, 0)
+    proc.children(parent, child)
+    proc.process(child, 0)
+    usage.watch([parent, child])
+    usage.read(0)
+    proc.process(child, ticks(1))
+    proc.host(ticks(1))
+
+    assert usage.read(SECOND)[0].shares == {parent: 0.0, child: 0.5}
+
+
 def test_a_child_that_comes_later_is_found_within_a_second(proc: Proc, usage: CpuUsage) -> None:
     """Descendants are looked for again every second, and what they use from then on counts."""
     proc.process(10, 0)
