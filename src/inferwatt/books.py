@@ -1,0 +1,330 @@
+"""The books: running totals by label from closed ticks and final requests. Pure: no clock, no I/O.
+
+Counters only grow; they are restored from the ledger at start, and what they gained since the last commit is handed
+to the next one. What a person looks at (`views.py`) counts from the agent's start.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.export.catalog import (
+    CACHE_NONE,
+    CACHE_READ,
+    CATALOG,
+    DECODE,
+    IDLE_EMPTY,
+    IDLE_RESIDENT,
+    OTHER,
+    PREFILL,
+    UNATTRIBUTED,
+    UNLISTED,
+    Kind,
+    bucket_index,
+)
+from inferwatt.records import FOLDED_TENANT, Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
+from inferwatt.snapshot import Exemplar, HistogramValue, Labels
+from inferwatt.units import NS_PER_SECOND, joules, seconds
+
+_MAX_REQUEST_ID_CHARACTERS = 64
+_QUIET_NS = 3 * NS_PER_SECOND
+"""How long an engine must have been quiet before its own count is compared with the records: both are then whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class BooksConfig:
+    """What the books keep apart."""
+
+    max_tenants: int = 1000
+    by_tenant: bool = True
+
+
+@dataclass(slots=True)
+class Tokens:
+    """Tokens by kind."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(slots=True)
+class _EngineBooks:
+    """One engine's tokens: by the records, by its own page, and those of its page that no record explains."""
+
+    recorded: Tokens
+    counted: Tokens
+    unlisted: Tokens
+    was_counted: bool = False
+    was_recorded: bool = False
+    open_requests: int = 0
+    last_end_ns: int = 0
+
+
+class Books:
+    """Running totals. `values` and `histograms` are keyed by the catalogue's names and label orders."""
+
+    def __init__(self, config: BooksConfig | None = None) -> None:
+        self._config = config or BooksConfig()
+        self.values: dict[str, dict[Labels, float]] = {}
+        self.histograms: dict[str, dict[Labels, HistogramValue]] = {}
+        self._changed: dict[str, set[Labels]] = {}
+        self._changed_histograms: dict[str, set[Labels]] = {}
+        self._devices: dict[str, Device] = {}
+        self._engines: dict[str, Engine] = {}
+        self._tokens: dict[str, _EngineBooks] = {}
+        self._tenants: set[str] = set()
+        self._folded: set[str] = set()
+
+    # What there is.
+
+    def restore(
+        self,
+        counters: Mapping[str, Mapping[Labels, float]],
+        histograms: Mapping[str, Mapping[Labels, HistogramValue]],
+    ) -> None:
+        """Go on from the totals of an earlier run."""
+        for name, series in counters.items():
+            if name in CATALOG and CATALOG[name].kind is Kind.COUNTER:
+                self.values.setdefault(name, {}).update(series)
+        for name, rows in histograms.items():
+            if name in CATALOG:
+                self.histograms.setdefault(name, {}).update(rows)
+        named = self.values.get("inferwatt_tenant_energy_joules_total", {})
+        self._tenants = {labels[0] for labels in named if labels[0] != FOLDED_TENANT}
+
+    def add_device(self, device: Device) -> None:
+        """Make a device known."""
+        self._devices[device.device] = device
+        info = (device.device, device.vendor, device.model or device.kind, device.driver, device.uuid)
+        self.gauge("inferwatt_device_info", info, 1)
+        labels = (device.device, device.domain, device.provenance.value)
+        self.gauge("inferwatt_device_systematic_uncertainty_ratio", labels, device.systematic_ratio)
+
+    def add_engine(self, engine: Engine, version: str = "") -> None:
+        """Make an engine known."""
+        self._engines[engine.engine] = engine
+        self._tokens.setdefault(engine.engine, _EngineBooks(Tokens(), Tokens(), Tokens()))
+        self.gauge("inferwatt_server_info", (engine.server, engine.kind, version, "", "", ""), 1)
+
+    @property
+    def devices(self) -> Mapping[str, Device]:
+        """The devices by name."""
+        return self._devices
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The engines by name."""
+        return self._engines
+
+    # Counting.
+
+    def add(self, name: str, labels: Labels, amount: float) -> None:
+        """Add to a counter."""
+        series = self.values.setdefault(name, {})
+        series[labels] = series.get(labels, 0) + amount
+        self._changed.setdefault(name, set()).add(labels)
+
+    def gauge(self, name: str, labels: Labels, value: float) -> None:
+        """Set a gauge."""
+        self.values.setdefault(name, {})[labels] = value
+
+    def set_counter(self, name: str, labels: Labels, value: float) -> None:
+        """Set a counter that another part of the agent counts itself from its start; it never falls."""
+        series = self.values.setdefault(name, {})
+        if value > series.get(labels, -1):
+            series[labels] = value
+
+    def forget(self, name: str) -> None:
+        """Drop a gauge's series, before those that still exist are set again."""
+        self.values.pop(name, None)
+
+    def take_changes(
+        self,
+    ) -> tuple[dict[str, dict[Labels, float]], dict[str, dict[Labels, HistogramValue]]]:
+        """Return the counters and histograms that changed since the last call, with their absolute values."""
+        counters = {n: {k: self.values[n][k] for k in keys} for n, keys in self._changed.items()}
+        histograms = {n: {k: self.histograms[n][k] for k in keys} for n, keys in self._changed_histograms.items()}
+        self._changed, self._changed_histograms = {}, {}
+        return counters, histograms
+
+    # What happened.
+
+    def tick(self, tick: TickEnergy) -> None:
+        """Book one closed tick."""
+        device = self._devices[tick.device]
+        provenance, component = device.provenance.value, device.component.value
+        self.add("inferwatt_device_energy_joules_total", (device.device, device.domain, provenance), tick.energy_uj)
+        for account, engine, uj in accounts_of(tick):
+            if uj:
+                model, server = self._names(engine)
+                labels = (model, server, account, component, provenance)
+                self.add("inferwatt_energy_joules_total", labels, uj)
+        for (engine, model, tenant), (prefill_uj, decode_uj) in tick.requests.items():
+            server = self._names(engine)[1]
+            for phase, uj in ((PREFILL, prefill_uj), (DECODE, decode_uj)):
+                if uj:
+                    labels = (model, server, phase, component, provenance)
+                    self.add("inferwatt_energy_joules_total", labels, uj)
+            if self._config.by_tenant:
+                tenant_labels = (self.tenant(tenant), model, provenance)
+                self.add("inferwatt_tenant_energy_joules_total", tenant_labels, prefill_uj + decode_uj)
+
+    def _names(self, engine: str) -> tuple[str, str]:
+        known = self._engines.get(engine)
+        return ("", "") if known is None else (known.model, known.server)
+
+    def tenant(self, tenant: str) -> str:
+        """Return the tenant's name as it is shown: once named it stays named, beyond the limit it is folded."""
+        if tenant in self._tenants:
+            return tenant
+        if len(self._tenants) < self._config.max_tenants:
+            self._tenants.add(tenant)
+            return tenant
+        if tenant not in self._folded and len(self._folded) < 100 * self._config.max_tenants:
+            self._folded.add(tenant)
+            self.add("inferwatt_tenants_folded_total", (), 1)
+        return FOLDED_TENANT
+
+    def request(self, request: Request, energy: RequestEnergy, end_unix_seconds: float) -> None:
+        """Book one final request."""
+        model, server = request.model, self._names(request.engine)[1]
+        outcome = request.outcome or Outcome.ABORTED
+        self.add("inferwatt_requests_total", (model, server, outcome.value), 1)
+        self._tokens_of(request, model, server)
+        self._latencies(request, model, server)
+        for part in energy.parts:
+            labels = (model, server, part.provenance.value)
+            half_uj = (part.high_uj - part.low_uj) / 2
+            self.add("inferwatt_energy_split_variance_square_joules_total", labels, round(half_uj * half_uj))
+            tier = (model, server, energy.tier.value, part.provenance.value)
+            self.add("inferwatt_tier_energy_joules_total", tier, part.energy_uj)
+        if energy.provenance is not None:
+            self._energy_histograms(request, energy, (model, server, energy.provenance.value), end_unix_seconds)
+
+    def _energy_histograms(self, request: Request, energy: RequestEnergy, labels: Labels, unix_seconds: float) -> None:
+        name = (request.response_id or request.request)[:_MAX_REQUEST_ID_CHARACTERS]
+        value = joules(energy.energy_uj)
+        exemplar = Exemplar(value, unix_seconds, name, request.trace_id)
+        self.observe("inferwatt_request_energy_joules", labels, value, exemplar)
+        if request.output_tokens:
+            each = value / request.output_tokens
+            exemplar = Exemplar(each, unix_seconds, name, request.trace_id)
+            self.observe("inferwatt_request_energy_per_output_token_joules", labels, each, exemplar)
+
+    def _tokens_of(self, request: Request, model: str, server: str) -> None:
+        books = self._tokens.get(request.engine)
+        prompt, cached, output = request.prompt_tokens or 0, request.cached_tokens or 0, request.output_tokens or 0
+        computed = max(prompt - cached, 0)
+        self._count_tokens(model, server, Tokens(computed, cached, output))
+        if books is not None:
+            books.was_recorded = True
+            books.recorded.prompt += computed
+            books.recorded.cached += cached
+            books.recorded.output += output
+            books.last_end_ns = max(books.last_end_ns, request.end_ns or 0)
+
+    def _count_tokens(self, model: str, server: str, tokens: Tokens) -> None:
+        for name, labels, amount in (
+            ("inferwatt_prompt_tokens_total", (model, server, CACHE_NONE), tokens.prompt),
+            ("inferwatt_prompt_tokens_total", (model, server, CACHE_READ), tokens.cached),
+            ("inferwatt_output_tokens_total", (model, server), tokens.output),
+        ):
+            if amount:
+                self.add(name, labels, amount)
+
+    def _latencies(self, request: Request, model: str, server: str) -> None:
+        if request.first_token_ns is None or request.end_ns is None:
+            return
+        first = seconds(request.first_token_ns - request.arrival_ns)
+        self.observe("inferwatt_time_to_first_token_seconds", (model, server), first, None)
+        if (request.output_tokens or 0) > 1:
+            gap = seconds(request.end_ns - request.first_token_ns) / ((request.output_tokens or 0) - 1)
+            self.observe("inferwatt_inter_token_latency_seconds", (model, server), gap, None)
+
+    def observe(self, name: str, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
+        """Add one observation to a histogram."""
+        metric = CATALOG[name]
+        series = self.histograms.setdefault(name, {})
+        before = series.get(labels) or HistogramValue((0,) * (len(metric.buckets) + 1), 0.0, {})
+        place = bucket_index(metric, value)
+        counts = (*before.counts[:place], before.counts[place] + 1, *before.counts[place + 1 :])
+        exemplars = before.exemplars if exemplar is None else {**before.exemplars, place: exemplar}
+        series[labels] = HistogramValue(counts, before.sum + value, exemplars)
+        self._changed_histograms.setdefault(name, set()).add(labels)
+
+    def events(self, events: Iterable[Event]) -> None:
+        """Count what the timelines noticed."""
+        for event in events:
+            if event.device:
+                self.add("inferwatt_device_events_total", (event.device, event.kind.value), 1)
+
+    def dropped(self, reason: str) -> None:
+        """Count a record that was not taken."""
+        self.add("inferwatt_records_dropped_total", (reason,), 1)
+
+    # The server's own count.
+
+    def sums(self, sums: Sums) -> None:
+        """Take what a server counted itself; where no record ever came, that is all there is."""
+        books = self._tokens.get(sums.engine)
+        if books is None:
+            return
+        books.was_counted = True
+        gained = Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0)
+        books.counted.prompt += gained.prompt
+        books.counted.cached += gained.cached
+        books.counted.output += gained.output
+        if not books.was_recorded and not books.open_requests:
+            self._list(sums.engine, books, gained)
+
+    def _list(self, engine: str, books: _EngineBooks, tokens: Tokens) -> None:
+        model, server = self._names(engine)
+        self._count_tokens(model, server, tokens)
+        books.unlisted.prompt += tokens.prompt
+        books.unlisted.cached += tokens.cached
+        books.unlisted.output += tokens.output
+
+    def open_requests(self, by_engine: Mapping[str, int]) -> None:
+        """Note how many requests are open."""
+        for name, books in self._tokens.items():
+            books.open_requests = by_engine.get(name, 0)
+            self.gauge("inferwatt_open_requests", self._names(name), books.open_requests)
+
+    def reconcile(self, now_ns: int, resolution_tokens: Mapping[str, int]) -> None:
+        """Compare records with the servers' own pages, where both are whole.
+
+        What a page counts beyond the records is unlisted work; records beyond the page are a disagreement.
+        """
+        for name, books in self._tokens.items():
+            if not (books.was_counted and books.was_recorded) or books.open_requests:
+                continue
+            if now_ns - books.last_end_ns < _QUIET_NS:
+                continue
+            missing = Tokens(
+                *(
+                    getattr(books.counted, kind) - getattr(books.recorded, kind) - getattr(books.unlisted, kind)
+                    for kind in ("prompt", "cached", "output")
+                )
+            )
+            self._list(name, books, Tokens(max(missing.prompt, 0), max(missing.cached, 0), max(missing.output, 0)))
+            step = resolution_tokens.get(name, 1)
+            labels = self._names(name)
+            for kind, count in (("prompt", -missing.prompt), ("output", -missing.output)):
+                self.gauge("inferwatt_token_disagreement_tokens", (*labels, kind), count if count >= step else 0)
+
+    def tokens(self, engine: str) -> tuple[Tokens, Tokens, Tokens]:
+        """Return an engine's tokens: by records, by its own page, and of that page unlisted."""
+        books = self._tokens.get(engine) or _EngineBooks(Tokens(), Tokens(), Tokens())
+        return books.recorded, books.counted, books.unlisted
+
+
+def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:
+    """Return a tick's accounts that are not requests: phase, engine (or none), µJ."""
+    return [
+        *((UNLISTED, engine, prefill + decode) for engine, (prefill, decode) in tick.unlisted.items()),
+        *((IDLE_RESIDENT, engine, uj) for engine, uj in tick.idle_resident.items()),
+        (IDLE_EMPTY, "", tick.idle_empty_uj),
+        (OTHER, "", tick.other_uj),
+        (UNATTRIBUTED, "", tick.unattributed_uj),
+    ]

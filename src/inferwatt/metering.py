@@ -1,0 +1,280 @@
+"""The meter without threads: everything that arrives goes in here, in order, and what is settled comes out.
+
+It joins what the rooms say: pids of processes with the engines that they serve, requests with the engine that
+computed them. It writes each record that the attribution takes to the recorder, in that order, so that a replay
+takes them in the same order. It has no clock and no socket: the agent, a test and `sdk.meter()` drive it alike.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.attribution.attributor import Attributor
+from inferwatt.books import Books
+from inferwatt.errors import RecordRejected
+from inferwatt.recording import Meta, Record
+from inferwatt.records import (
+    Activity,
+    Component,
+    Device,
+    Engine,
+    Event,
+    EventKind,
+    Model,
+    Outcome,
+    Reading,
+    Request,
+    RequestEnergy,
+    Sums,
+    Usage,
+)
+
+HOLD_NS = 1_300_000_000
+"""How long a tick waits for what is still to be said of it: a server's page is read once a second."""
+HOST_COMPONENTS = frozenset({Component.CPU, Component.DRAM, Component.OVERHEAD})
+
+
+class Recorder(Protocol):
+    """What keeps the records in the order in which they were taken (recording.RecordingWriter)."""
+
+    def write(self, record: Record) -> None:
+        """Keep one record; OSError where it cannot be kept."""
+        ...
+
+    def write_meta(self, meta: Meta) -> None:
+        """Keep what the recording says of itself; OSError where it cannot be kept."""
+        ...
+
+
+class Metering:
+    """Feed it what arrives; take what is settled from `take`."""
+
+    def __init__(
+        self,
+        books: Books,
+        *,
+        hold_ns: int = HOLD_NS,
+        recorder: Recorder | None = None,
+        meta: Meta | None = None,
+        on_engine: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.books = books
+        self.recorder_error = ""
+        self._attributor = Attributor(hold_ns=hold_ns)
+        self._recorder = recorder
+        self._meta = replace(meta or Meta(), hold_ns=hold_ns)
+        self._on_engine = on_engine
+        self._engines: dict[str, Engine] = {}
+        self._models: dict[str, Model] = {}
+        self._devices: dict[str, Device] = {}
+        self._pids: dict[int, str] = {}
+        self._owners: dict[str, Request] = {}
+        self._own_pid = -1
+        self._own_part = 0.0
+        self._ticks: list[TickEnergy] = []
+        self._requests: list[tuple[Request, RequestEnergy]] = []
+        self._newest_ns = 0
+
+    # What there is.
+
+    def add_device(self, device: Device) -> None:
+        """Make a device known; servers that run on the host's own parts run on this one too, if it is one."""
+        if device.device in self._devices:
+            return
+        self._devices[device.device] = device
+        self._attributor.add_device(device)
+        self.books.add_device(device)
+        for engine in list(self._engines.values()):
+            self._add_engine(self._placed(engine))
+        self._write_meta()
+
+    def own_process(self, pid: int) -> None:
+        """Say which process is inferwatt itself: its energy is counted apart, within other processes."""
+        self._own_pid = pid
+
+    def engine_seen(
+        self, engine: Engine, model: Model | None, pids: Iterable[int], t_ns: int, version: str = ""
+    ) -> None:
+        """Make an engine known, or better known: its model, its processes, its devices."""
+        if model is not None and model.model not in self._models:
+            self._models[model.model] = model
+            self._attributor.add_model(model)
+        self._pids = {pid: name for pid, name in self._pids.items() if name != engine.engine}
+        self._pids |= dict.fromkeys(pids, engine.engine)
+        known = self._engines.get(engine.engine)
+        self._add_engine(self._placed(engine))
+        self.books.add_engine(self._engines[engine.engine], version)
+        if known is None:
+            self._take(Event(t_ns, EventKind.MODEL_LOAD, engine=engine.engine, detail=engine.model))
+        self._write_meta()
+        self._on_engine()
+
+    def _placed(self, engine: Engine) -> Engine:
+        """Return the engine on its devices: those it names, else every part of the host that it may use."""
+        if engine.devices and not set(engine.devices) <= self._host_devices():
+            return engine
+        return replace(engine, devices=tuple(sorted(self._host_devices())))
+
+    def _host_devices(self) -> set[str]:
+        return {name for name, device in self._devices.items() if device.component in HOST_COMPONENTS}
+
+    def _add_engine(self, engine: Engine) -> None:
+        self._engines[engine.engine] = engine
+        self._attributor.add_engine(engine, loaded=True)
+
+    @property
+    def engines(self) -> Mapping[str, Engine]:
+        """The engines by name."""
+        return self._engines
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes whose use of the host is to be watched."""
+        return frozenset(self._pids) | ({self._own_pid} if self._own_pid >= 0 else frozenset())
+
+    # What happens.
+
+    def feed(self, record: Record | Usage) -> bool:
+        """Take one record; return whether it was taken (if not, it was counted by its reason)."""
+        if isinstance(record, Usage):
+            record = self._joined(record)
+        try:
+            self._take(record)
+        except RecordRejected as exc:
+            self.books.dropped(_reason(exc))
+            return False
+        if isinstance(record, Reading):
+            self._settle(self._newest_ns)
+        elif isinstance(record, Sums):
+            self.books.sums(record)
+        return True
+
+    def request(self, request: Request) -> bool:
+        """Take what is known of a request of a known engine; return whether it was taken."""
+        engine = self._engines.get(request.engine)
+        if engine is not None and engine.model:
+            request = replace(request, model=engine.model)
+        taken = self.feed(request)
+        if taken and request.end_ns is None:
+            self._owners[request.request] = request
+        elif taken:
+            self._owners.pop(request.request, None)
+        return taken
+
+    def producer_gone(self, producer: str, now_ns: int) -> None:
+        """End the open requests of a producer that will not come back."""
+        for request in [r for r in self._owners.values() if r.producer == producer]:
+            self.request(replace(request, end_ns=max(now_ns, request.arrival_ns), outcome=Outcome.ABORTED))
+
+    def _take(self, record: Record) -> None:
+        self._attributor.feed(record)
+        if isinstance(record, Reading):
+            self._newest_ns = max(self._newest_ns, record.t_ns)
+        if self._recorder is not None:
+            try:
+                self._recorder.write(record)
+            except OSError as exc:
+                self._stop_recording(exc)
+
+    def _joined(self, usage: Usage) -> Activity:
+        """Return the usage with engines in place of pids; what belongs to no engine is another process."""
+        shares: dict[str, float] = {}
+        other = usage.other_ratio
+        for pid, ratio in usage.shares.items():
+            name = self._pids.get(pid)
+            if name is None:
+                other += ratio
+            else:
+                shares[name] = shares.get(name, 0.0) + ratio
+        self._own_part = usage.shares.get(self._own_pid, 0.0) / other if other > 0 else 0.0
+        return Activity(usage.t0_ns, usage.t1_ns, usage.device, shares, other)
+
+    def _settle(self, now_ns: int, *, last: bool = False) -> None:
+        closed = self._attributor.advance(now_ns, last=last)
+        if closed.ticks:
+            self._ticks.extend(closed.ticks)
+            for tick in closed.ticks:
+                self.books.tick(tick)
+                self._count_own(tick)
+        self._requests.extend(closed.requests)
+        if closed.late:
+            self.books.add("inferwatt_windows_late_total", (), closed.late)
+
+    def _count_own(self, tick: TickEnergy) -> None:
+        """Count the agent's own energy: its part of other processes (the newest shares stand for the tick)."""
+        if tick.other_uj and self._own_part:
+            provenance = self._devices[tick.device].provenance.value
+            own_uj = round(tick.other_uj * self._own_part)
+            self.books.add("inferwatt_agent_energy_joules_total", (provenance,), own_uj)
+
+    # What comes of it.
+
+    def take(self) -> tuple[list[TickEnergy], list[tuple[Request, RequestEnergy]]]:
+        """Return the ticks that were closed and the requests that became final since the last call."""
+        self.books.events(self._attributor.take_events())
+        ticks, requests = self._ticks, self._requests
+        self._ticks, self._requests = [], []
+        return ticks, requests
+
+    def finish(self) -> None:
+        """Close everything that is open, at the end."""
+        self._settle(self._newest_ns, last=True)
+        self._write_meta()
+
+    def energy(self, request: str) -> RequestEnergy | None:
+        """Return what is settled so far of an open request."""
+        return self._attributor.energy(request)
+
+    def open_requests(self) -> list[Request]:
+        """Return the requests that have not ended."""
+        return list(self._owners.values())
+
+    def is_known(self, request: str) -> bool:
+        """Return whether a request is open, or has ended and is not final yet."""
+        return self._attributor.energy(request) is not None
+
+    @property
+    def device_totals(self) -> Mapping[str, Mapping[str, int]]:
+        """Each device's accounts since the start, µJ."""
+        return {name: totals.accounts() for name, totals in self._attributor.devices.items()}
+
+    # The recording.
+
+    def add_clock_pair(self, monotonic_ns: int, unix_ns: int) -> None:
+        """Note what time it is on the wall, for the recording."""
+        self._meta = replace(self._meta, clock=(*self._meta.clock, (monotonic_ns, unix_ns)))
+        self._write_meta()
+
+    def _write_meta(self) -> None:
+        if self._recorder is None:
+            return
+        self._meta = replace(
+            self._meta,
+            engines=tuple(self._engines.values()),
+            models=tuple(self._models.values()),
+            devices=tuple(self._devices.values()),
+        )
+        try:
+            self._recorder.write_meta(self._meta)
+        except OSError as exc:
+            self._stop_recording(exc)
+
+    def _stop_recording(self, exc: OSError) -> None:
+        """Go on metering without the recording: the meter matters more."""
+        self.recorder_error = exc.strerror or str(exc)
+        self._recorder = None
+        self.books.dropped("recording")
+
+
+def _reason(exc: RecordRejected) -> str:
+    """Return a short fixed word for why a record was not taken."""
+    for word, reason in (
+        ("ended already", "duplicate"),
+        ("ends before", "end_before_start"),
+        ("unknown device", "unknown_device"),
+        ("unknown engine", "unknown_engine"),
+    ):
+        if word in exc.what:
+            return reason
+    return "malformed"
