@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
-from inferwatt.engines.fetch import Answer, Fetch, HttpFetch
+from inferwatt.engines.fetch import Answer, Fetch, HttpFetch, is_address
 from inferwatt.engines.listeners import Listener, command_line, listeners, mapped_files
 from inferwatt.engines.servers import EnginesConfig, ServerKind, Target, first_model, server_kinds
 from inferwatt.errors import ConfigError, InferwattError
@@ -33,8 +33,12 @@ class FoundEngines:
     lacks: tuple[Lack, ...] = ()
 
 
-def discover_all(settings: EnginesConfig) -> FoundEngines:
+def discover_all(settings: EnginesConfig, entries: Iterable[EntryPoint] | None = None) -> FoundEngines:
     """Return the configured servers, then those that each entry point of `inferwatt.engines` finds.
+
+    Args:
+        settings: the section `[engines]`.
+        entries: the plugins to ask; those that are installed where it is left out.
 
     Raises:
         ConfigError: a configured server is of no known kind, or two have one name.
@@ -42,7 +46,8 @@ def discover_all(settings: EnginesConfig) -> FoundEngines:
     engines = {target.name: target for target in configured(settings)}
     addresses = {_place(target.url) for target in engines.values()}
     lacks: list[Lack] = []
-    for entry in entry_points(group=GROUP) if settings.discover else ():
+    installed = entry_points(group=GROUP) if entries is None else entries
+    for entry in installed if settings.discover else ():
         try:
             found: FoundEngines = entry.load()(settings)
         except Exception as exc:  # noqa: BLE001 - somebody else's plugin must not end the meter
@@ -70,6 +75,8 @@ def configured(settings: EnginesConfig) -> tuple[Target, ...]:
             raise ConfigError(
                 f"{server.kind!r} is no kind of server", where=f"{where}.kind", fix=f"one of {sorted(server_kinds())}"
             )
+        if not is_address(server.url):
+            raise ConfigError(f"{server.url!r} is not a server's address", where=f"{where}.url", fix="http://HOST:PORT")
         if server.name in names:
             raise ConfigError(f"two servers are named {server.name!r}", where=f"{where}.name", fix="name each once")
         names.add(server.name)

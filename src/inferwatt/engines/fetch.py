@@ -52,16 +52,14 @@ class HttpFetch:
     """Ask one server over one kept-alive connection."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
+        if not is_address(url):
+            raise ConfigError(f"{url!r} is not the address of a server", where="engines", fix="http://HOST:PORT")
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError(
-                f"{url!r} is not the address of a server", where="engines.server.url", fix="http://HOST:PORT"
-            )
         connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url
         self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
-        self._http = connection(parts.hostname, parts.port, timeout=timeout_seconds)
+        self._http = connection(parts.hostname or "", parts.port, timeout=timeout_seconds)
         self._asked: tuple[str, float] | None = None
 
     def get(self, path: str) -> Answer | None:
@@ -137,9 +135,19 @@ class HttpFetch:
         if size > MAX_BODY_BYTES:
             self.close()  # the rest is not wanted, so the connection cannot be used again
         whole = size > MAX_BODY_BYTES or response.length in {None, 0}
+        response.close()  # it does not notice by itself that it is complete, and the connection waits for that
         if not whole:
             self.close()
         return b"".join(chunks), whole
+
+
+def is_address(url: str) -> bool:
+    """Whether `url` is http or https with a host and, if any, a port that can be."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def inflated(raw: bytes) -> tuple[bytes, bool]:

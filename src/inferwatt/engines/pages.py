@@ -11,7 +11,7 @@ Format: Prometheus text 0.0.4 and OpenMetrics 1.0, https://prometheus.io/docs/in
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from inferwatt.errors import RecordRejected
@@ -96,8 +96,7 @@ def read_page(body: bytes, names: Iterable[str], *, whole: bool = True, openmetr
     if cut:
         bad[CUT] += 1
     samples: dict[tuple[str, Labels], Sample] = {}
-    starts = tuple(start for name in wanted for start in (name.encode(), b'{"' + name.encode() + b'"'))
-    for count, line in enumerate(line for line in lines if line.startswith(starts)):
+    for count, line in enumerate(_candidates(lines, wanted)):
         if count >= MAX_SERIES:
             bad[LIMIT] += 1
             break
@@ -126,6 +125,16 @@ def _whole_lines(body: bytes) -> tuple[list[bytes], bool]:
     lines = body.split(b"\n")
     tail = lines.pop()
     return lines, bool(tail.strip()) and tail.strip() != b"# EOF"
+
+
+def _candidates(lines: Iterable[bytes], wanted: Iterable[str]) -> Iterator[bytes]:
+    """Yield the lines that begin with a wanted name: almost all of a page is passed over here."""
+    names = frozenset(name.encode() for name in wanted)
+    quoted = tuple(b'{"' + name + b'"' for name in names)
+    for line in lines:
+        head = line.partition(b"{")[0].split(None, 1)
+        if (head[0] in names) if head else line.startswith(quoted):
+            yield line
 
 
 def _ends_with_eof(body: bytes) -> bool:
