@@ -160,3 +160,14 @@ def _forwarded_signals() -> Iterator[_Target]:
     finally:
         for number in taken:
             signal.signal(number, before[number])
+
+
+def tell(report: Report, *, as_json: bool, output: str | None) -> None:
+    """Say what was measured; a summary that fails never takes the command's exit status away."""
+    try:
+        from inferwatt import run_report
+
+        run_report.write(report, as_json=as_json, output=output)
+    except Exception as exc:  # noqa: BLE001 - the command has run, and its exit status comes first
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"inferwatt run: no summary: {type(exc).__name__}: {exc}\n")

@@ -9,16 +9,18 @@ with the others.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from inferwatt.attribution.timeline import Timeline
 from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Component, Device, Event, EventKind, Reading
 from inferwatt.snapshot import Lack
+from inferwatt.sources.modelled import BusyTime, PsutilTime
+from inferwatt.sources.procfs import HostTime
 from inferwatt.units import NS_PER_SECOND, UJ_PER_JOULE
 
 CPU_SECOND_FACTOR = 2.0
@@ -27,8 +29,8 @@ units); nothing that every machine lets us read tells more. It is an assumption,
 
 _HELD_BY_CPU_TIME = frozenset({Component.CPU, Component.DRAM})
 _JOIN_SECONDS = 1.0
-_BUSY_FIELDS = (1, 2, 3, 6, 7)
-"""/proc/stat of one CPU: user, nice, system, irq, softirq. Not idle, iowait nor steal; guests are in user (proc(5))."""
+_COARSE_SECONDS = 0.2
+"""Shorter windows hold fewer than twenty ticks of the host's CPU time, which comes in steps of 10 ms."""
 
 
 class Source(Protocol):
@@ -95,22 +97,10 @@ def share_of(device: Device, energy_joules: float, duration_seconds: float, cpu:
     return Share(sum(energies) / len(energies), min(bounds), max(bounds))
 
 
-def busy_cpu_seconds(proc: Path = Path("/proc")) -> tuple[float, int]:
-    """Return the CPU time that everything together has used since the boot, seconds, and the number of CPUs."""
-    try:
-        lines = (proc / "stat").read_text().splitlines()
-    except OSError:
-        return _busy_by_psutil()
-    fields = lines[0].split()
-    count = sum(line.startswith("cpu") for line in lines) - 1
-    return sum(int(fields[i]) for i in _BUSY_FIELDS) / os.sysconf("SC_CLK_TCK"), max(1, count)
-
-
-def _busy_by_psutil() -> tuple[float, int]:
-    import psutil  # a requirement only where there is no /proc
-
-    times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "nice", 0.0)), psutil.cpu_count() or 1
+def _host_time() -> BusyTime:
+    if sys.platform == "linux":
+        return HostTime("/proc")
+    return PsutilTime()
 
 
 class RunMeter:
@@ -126,12 +116,13 @@ class RunMeter:
         self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="inferwatt-run", daemon=True)
-        self._busy_seconds = 0.0
+        self._host = _host_time()
+        self._busy_ns = 0
         self._start_ns = 0
 
     def start(self) -> None:
         """Take the first reading of each device and begin to sample."""
-        self._busy_seconds, _ = busy_cpu_seconds()
+        self._busy_ns = self._host.busy_ns()
         self._start_ns = self._clock_ns()
         self.poll()
         self._thread.start()
@@ -168,13 +159,16 @@ class RunMeter:
         if not self._thread.is_alive():
             self.poll()
         duration_seconds = (self._clock_ns() - self._start_ns) / NS_PER_SECOND
-        busy_seconds, cpus = busy_cpu_seconds()
-        # The command's own time is exact, the host's comes in clock ticks: a short command can seem to exceed it.
-        busy_seconds = max(busy_seconds - self._busy_seconds, command_cpu_seconds)
-        cpu = CpuTimes(command_cpu_seconds, busy_seconds, cpus * duration_seconds)
+        if duration_seconds < _COARSE_SECONDS:
+            what = f"a window of {duration_seconds:.3f} s is short beside the meter's steps: the figures are coarse"
+            self.lacks.append(Lack(what, "inferwatt run", "measure a longer run, or many runs in one"))
+        # The command's own time is exact, the host's comes in steps: a short command can seem to exceed it.
+        busy_seconds = max((self._host.busy_ns() - self._busy_ns) / NS_PER_SECOND, command_cpu_seconds)
+        cpu = CpuTimes(command_cpu_seconds, busy_seconds, (os.cpu_count() or 1) * duration_seconds)
         figures = [self._figures(source.device, duration_seconds, cpu) for source in self._sources]
         for source in self._sources:
             source.close()
+        self._host.close()
         return [figure for figure in figures if figure is not None]
 
     def _figures(self, device: Device, duration_seconds: float, cpu: CpuTimes) -> DeviceFigures | None:

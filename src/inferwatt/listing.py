@@ -1,0 +1,162 @@
+"""What the commands print: requests, a replay, meters and servers, as a table for people or as JSON lines."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from inferwatt.engines.servers import Target
+from inferwatt.errors import Unavailable
+from inferwatt.records import Device
+from inferwatt.replay import ReplayResult
+from inferwatt.snapshot import Lack
+
+TIMEOUT_SECONDS = 5.0
+UNKNOWN = "-"
+
+Row = Mapping[str, Any]
+
+
+def find_requests(url: str, *, limit: int, tenant: str | None, model: str | None) -> list[Row]:
+    """Return the last requests from the agent at `url`, newest first.
+
+    Raises:
+        Unavailable: no agent answers there, or it refuses.
+    """
+    wanted = {"limit": str(limit), "tenant": tenant, "model": model}
+    query = urllib.parse.urlencode({key: value for key, value in wanted.items() if value is not None})
+    address = f"{url.rstrip('/')}/v1/requests?{query}"
+    if urllib.parse.urlsplit(address).scheme not in {"http", "https"}:
+        raise Unavailable("not an address of an agent", where=url, fix="--url http://127.0.0.1:9595")
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
+            document = json.load(answer)
+    except urllib.error.HTTPError as exc:
+        raise Unavailable(f"the agent refuses: {exc.code} {exc.reason}", where=address, fix="inferwatt agent") from exc
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "reason", exc)
+        raise Unavailable(f"no agent answers: {reason}", where=url, fix="start one: inferwatt agent") from exc
+    rows = document.get("requests") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise Unavailable("this is not an inferwatt agent", where=address, fix="--url http://127.0.0.1:9595")
+    return rows
+
+
+def print_requests(rows: Iterable[Row], *, as_json: bool) -> None:
+    """Print requests, a line each."""
+    if as_json:
+        print_lines(rows)
+        return
+    table = _table(
+        "request", "model", "tenant", "outcome", "prompt/cached/output", "joules", "90% split", "± sensor", "how"
+    )
+    for row in rows:
+        tokens = "/".join(_text(row.get(f"{kind}_tokens")) for kind in ("prompt", "cached", "output"))
+        table.add_row(
+            _text(row.get("response_id") or row.get("request"))[-24:],
+            _text(row.get("model_name")),
+            _text(row.get("tenant")),
+            _text(row.get("outcome")),
+            tokens,
+            *_energy(row),
+            f"{_text(row.get('provenance'))}, {_text(row.get('tier'))}",
+        )
+    _print(table, "no request yet")
+
+
+def print_replay(result: ReplayResult) -> None:
+    """Print what a replay settled: requests, then the accounts of each device."""
+    rows = list(result.rows())
+    table = _table("request", "model", "tenant", "joules", "90% split", "± sensor", "how")
+    for row in (row for row in rows if "request" in row):
+        how = f"{_text(row.get('provenance'))}, {_text(row.get('tier'))}"
+        table.add_row(
+            _text(row["request"])[-24:], _text(row.get("model")), _text(row.get("tenant")), *_energy(row), how
+        )
+    _print(table, "no request")
+    devices = [row for row in rows if "device" in row]
+    accounts = [key for key in (devices[0] if devices else {}) if key.endswith("_joules")]
+    table = _table("device", *(key.removesuffix("_joules").replace("_", " ") for key in accounts), "how")
+    for row in devices:
+        how = f"{row['provenance']}, ±{row['systematic_ratio']:.0%}"
+        table.add_row(row["device"], *(f"{row[key]:.6f}" for key in accounts), how)
+    _print(table, "no device")
+    for line in result.rejected:
+        click.echo(f"left out: {line}", err=True)
+
+
+def print_sources(devices: Sequence[Device], lacks: Sequence[Lack], *, as_json: bool) -> None:
+    """Print the devices that can be read, and what is missing."""
+    if as_json:
+        print_lines([*(_known(device) for device in devices), *(msgspec.to_builtins(lack) for lack in lacks)])
+        return
+    table = _table("device", "covers", "how", "±", "source", "kind")
+    for device in devices:
+        kind = device.kind or device.model
+        ratio = f"{device.systematic_ratio:.0%}"
+        table.add_row(device.device, device.domain, device.provenance.value, ratio, device.source, kind)
+    _print(table, "no device can be read")
+    _print_lacks(lacks)
+
+
+def print_engines(engines: Sequence[Target], lacks: Sequence[Lack], *, as_json: bool) -> None:
+    """Print the inference servers that were found, and what is missing to meter them."""
+    if as_json:
+        print_lines(
+            [*(msgspec.to_builtins(engine) for engine in engines), *(msgspec.to_builtins(lack) for lack in lacks)]
+        )
+        return
+    table = _table("server", "kind", "address", "model", "processes")
+    for engine in engines:
+        pids = " ".join(map(str, sorted(engine.pids)))
+        table.add_row(engine.name, engine.kind, engine.url, engine.model or UNKNOWN, pids or UNKNOWN)
+    _print(table, "no inference server found")
+    _print_lacks(lacks)
+
+
+def print_lines(rows: Iterable[Row]) -> None:
+    """Print one JSON object a line."""
+    for row in rows:
+        click.echo(json.dumps(row))
+
+
+def _known(device: Device) -> Row:
+    row: dict[str, Any] = msgspec.to_builtins(device)
+    return {key: value for key, value in row.items() if value not in (None, "")}
+
+
+def _print_lacks(lacks: Iterable[Lack]) -> None:
+    for lack in lacks:
+        click.echo(f"lacks: {lack.what} ({lack.where}); fix: {lack.fix}")
+
+
+def _energy(row: Row) -> tuple[str, str, str]:
+    if row.get("energy_joules") is None:
+        return UNKNOWN, UNKNOWN, UNKNOWN
+    between = f"{row['low_joules']:.3g} to {row['high_joules']:.3g}"
+    return f"{row['energy_joules']:.4g}", between, f"{row['systematic_ratio']:.0%}"
+
+
+def _text(value: object) -> str:
+    return UNKNOWN if value is None or value == "" else str(value)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print(table: Table, if_empty: str) -> None:
+    if not table.row_count:
+        click.echo(if_empty)
+        return
+    Console().print(table)
