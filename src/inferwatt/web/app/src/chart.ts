@@ -1,6 +1,7 @@
 /** The power chart: devices stacked, drawn by uPlot. Computed power is hatched, so that nobody takes it for metered. */
 
 import uPlot from "uplot";
+import { clock } from "./format";
 import type { History } from "./history";
 
 export interface Layer {
@@ -76,13 +77,15 @@ function axes(): uPlot.Axis[] {
     ticks: { stroke: () => style("--rule"), width: 1, size: 4 },
   };
   return [
-    { ...common, size: 26, space: 76, grid: { show: false }, values: (_, times) => times.map(timeOf) },
+    { ...common, size: 26, space: 64, grid: { show: false }, values: (_, times) => timesOf(times) },
     { ...common, size: 46, space: 34, values: (_, watts) => watts.map((each) => `${+each.toFixed(3)} W`) },
   ];
 }
 
-function timeOf(unixSeconds: number): string {
-  return new Date(unixSeconds * 1000).toLocaleTimeString("en-GB");
+/** The time of day at each tick, with seconds only where the ticks need them. */
+function timesOf(ticks: number[]): string[] {
+  const whole = ticks.every((each) => each % 60 === 0);
+  return ticks.map((each) => clock(each).slice(0, whole ? 5 : 8));
 }
 
 function seriesOf(layer: Layer): uPlot.Series {

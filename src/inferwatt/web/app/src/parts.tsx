@@ -67,6 +67,21 @@ export function Whisker({ low, value, high, top, computed }: Bounds & { top: num
   );
 }
 
+/** Head of a column of whiskers: where their scale begins and ends. */
+export function Scale({ top, unit }: { top: number; unit: EnergyUnit }): JSX.Element {
+  return (
+    <th scope="col" role="columnheader" class="scale">
+      <span class="unseen">Bounds</span>
+      {top > 0 && (
+        <span class="ends" aria-hidden="true">
+          <span>0</span>
+          <Figure of={energy(top, unit)} />
+        </span>
+      )}
+    </th>
+  );
+}
+
 export interface Part {
   name: string;
   joules: number;
@@ -74,11 +89,12 @@ export interface Part {
 }
 
 /** A whole in its parts, with the share of each in words below. */
-export function Split({ parts, unit, full }: { parts: Part[]; unit: EnergyUnit; full?: boolean }): JSX.Element {
+export function Split(props: { parts: Part[]; unit: EnergyUnit; full?: boolean; computed: boolean }): JSX.Element {
+  const { parts, unit, full, computed } = props;
   const whole = parts.reduce((sum, part) => sum + part.joules, 0);
   const there = parts.filter((part) => part.joules > 0);
   return (
-    <div class={full ? "split full" : "split"}>
+    <div class={`split${full ? " full" : ""}${computed ? " computed" : ""}`}>
       <div class="bar" aria-hidden="true">
         {there.map((part) => (
           <i key={part.name} class={`fill ${part.colour}`} style={{ flexGrow: part.joules / whole }} />

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { type EnergyUnit, span } from "../format";
 import { Badge, Panel, type Part, Split } from "../parts";
-import { type LiveView, type ModelView, PROVENANCES } from "../view";
+import { type LiveView, type ModelView, PROVENANCES, isComputed } from "../view";
 
 function sum(models: ModelView[], of: (model: ModelView) => number): number {
   return models.reduce((total, each) => total + of(each), 0);
@@ -29,7 +29,7 @@ export function Account({ view, unit }: { view: LiveView; unit: EnergyUnit }): J
       note={`${span(view.unix_seconds - view.started_unix_seconds)} since the agent's start`}
       tools={there.map((each) => <Badge key={each} provenance={each} />)}
     >
-      <Split parts={accountsOf(view)} unit={unit} full />
+      <Split parts={accountsOf(view)} unit={unit} computed={there.length > 0 && there.every(isComputed)} full />
     </Panel>
   );
 }

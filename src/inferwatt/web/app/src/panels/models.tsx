@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { type EnergyUnit, count, energy, quantity, rate } from "../format";
-import { Badge, Figure, Panel, type Part, Range, Split, Unknown, Whisker } from "../parts";
+import { Badge, Figure, Panel, type Part, Range, Scale, Split, Unknown, Whisker } from "../parts";
 import { type ModelView, isComputed } from "../view";
 
 interface Group {
@@ -35,17 +35,19 @@ export function Models({ models, unit }: { models: ModelView[]; unit: EnergyUnit
       {models.length === 0 ? (
         <p class="empty">No model has done any work yet.</p>
       ) : (
-        <table class="cards">
+        <table role="table" class="cards">
           <caption class="unseen">Models</caption>
-          <thead>
-            <tr>
-              <th scope="col">Model</th>
-              <th scope="col" colSpan={3}>Per output token</th>
-              <th scope="col" class="number">Power</th>
-              <th scope="col" class="number">Since start</th>
-              <th scope="col">Where it went</th>
-              <th scope="col" class="number">Output</th>
-              <th scope="col" class="number">Requests</th>
+          <thead role="rowgroup">
+            <tr role="row">
+              <th scope="col" role="columnheader">Model</th>
+              <th scope="col" role="columnheader">Per output token</th>
+              <Scale top={top} unit={unit} />
+              <th scope="col" role="columnheader">Origin</th>
+              <th scope="col" role="columnheader" class="number">Power</th>
+              <th scope="col" role="columnheader" class="number">Since start</th>
+              <th scope="col" role="columnheader">Where it went</th>
+              <th scope="col" role="columnheader" class="number">Output</th>
+              <th scope="col" role="columnheader" class="number">Requests</th>
             </tr>
           </thead>
           {groupsOf(models).map((group) => (
@@ -60,11 +62,11 @@ export function Models({ models, unit }: { models: ModelView[]; unit: EnergyUnit
 function Rows({ group, top, unit }: { group: Group; top: number; unit: EnergyUnit }): JSX.Element {
   const { first, rows } = group;
   return (
-    <tbody>
+    <tbody role="rowgroup">
       {rows.map((row, at) => (
-        <tr key={row.provenance}>
+        <tr role="row" key={row.provenance}>
           {at === 0 && (
-            <th scope="rowgroup" rowSpan={rows.length} class="who">
+            <th scope="rowgroup" role="rowheader" rowSpan={rows.length} class="who">
               <span class="name">{first.model_name || <Unknown />}</span>
               <small>{first.server}</small>
             </th>
@@ -85,15 +87,15 @@ function Energy({ row, top, unit }: { row: ModelView; top: number; unit: EnergyU
   };
   return (
     <>
-      <td class="hero">
+      <td role="cell" class="hero">
         <Figure of={energy(row.joules_per_output_token, unit)} per="token" />
         <Range {...bounds} unit={unit} />
       </td>
-      <td class="scale"><Whisker {...bounds} top={top} computed={isComputed(row.provenance)} /></td>
-      <td class="origin"><Badge provenance={row.provenance} ratio={row.systematic_ratio} /></td>
-      <td class="number" data-label="Power"><Figure of={quantity(row.power_watts, "W")} /></td>
-      <td class="number" data-label="Since start"><Figure of={energy(row.energy_joules, unit)} /></td>
-      <td class="parts"><Split parts={phasesOf(row)} unit={unit} /></td>
+      <td role="cell" class="scale"><Whisker {...bounds} top={top} computed={isComputed(row.provenance)} /></td>
+      <td role="cell" class="origin"><Badge provenance={row.provenance} ratio={row.systematic_ratio} /></td>
+      <td role="cell" class="number" data-label="Power"><Figure of={quantity(row.power_watts, "W")} /></td>
+      <td role="cell" class="number" data-label="Since start"><Figure of={energy(row.energy_joules, unit)} /></td>
+      <td role="cell" class="parts"><Split parts={phasesOf(row)} unit={unit} computed={isComputed(row.provenance)} /></td>
     </>
   );
 }
@@ -110,11 +112,11 @@ function phasesOf(row: ModelView): Part[] {
 function Work({ first, rows }: { first: ModelView; rows: number }): JSX.Element {
   return (
     <>
-      <td class="number" rowSpan={rows} data-label="Output">
+      <td role="cell" class="number" rowSpan={rows} data-label="Output">
         <span class="figure">{rate(first.output_tokens_per_second)}<span class="unit">{"\u202f"}token/s</span></span>
         <small>{count(first.output_tokens)} in all</small>
       </td>
-      <td class="number" rowSpan={rows} data-label="Requests">
+      <td role="cell" class="number last" rowSpan={rows} data-label="Requests">
         <span class="figure">{count(first.requests)}</span>
         <small>{count(first.open_requests)} open</small>
       </td>

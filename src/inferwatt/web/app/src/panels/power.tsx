@@ -135,27 +135,27 @@ interface DevicesProps {
 
 function Devices({ devices, unit, wattsAt }: DevicesProps): JSX.Element {
   return (
-    <table class="devices">
+    <table role="table" class="devices">
       <caption class="unseen">Devices</caption>
-      <thead>
-        <tr>
-          <th scope="col">Device</th>
-          <th scope="col" class="number">Power</th>
-          <th scope="col" class="number">Since start</th>
-          <th scope="col">Origin</th>
+      <thead role="rowgroup">
+        <tr role="row">
+          <th scope="col" role="columnheader">Device</th>
+          <th scope="col" role="columnheader" class="number">Power</th>
+          <th scope="col" role="columnheader" class="number">Since start</th>
+          <th scope="col" role="columnheader">Origin</th>
         </tr>
       </thead>
-      <tbody>
+      <tbody role="rowgroup">
         {devices.map((each, at) => (
-          <tr key={each.device}>
-            <th scope="row">
+          <tr role="row" key={each.device}>
+            <th scope="row" role="rowheader">
               <i class={`swatch device-${at % COLOURS}${isComputed(each.provenance) ? " computed" : ""}`} aria-hidden="true" />
               <span class="name">{each.device}</span>
               <small>{each.stale ? "does not answer" : describe(each)}</small>
             </th>
-            <td class="number"><Figure of={quantity(wattsAt(each), "W")} /></td>
-            <td class="number"><Figure of={energy(each.energy_joules, unit)} /></td>
-            <td><Badge provenance={each.provenance} ratio={each.systematic_ratio} /></td>
+            <td role="cell" class="number"><Figure of={quantity(wattsAt(each), "W")} /></td>
+            <td role="cell" class="number"><Figure of={energy(each.energy_joules, unit)} /></td>
+            <td role="cell" class="origin"><Badge provenance={each.provenance} ratio={each.systematic_ratio} /></td>
           </tr>
         ))}
       </tbody>

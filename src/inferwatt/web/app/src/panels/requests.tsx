@@ -37,23 +37,23 @@ export function Requests({ requests, nowUnixSeconds, unit }: Props): JSX.Element
       {shown.length === 0 ? (
         <p class="empty">No request has ended yet.</p>
       ) : (
-        <table class="cards">
+        <table role="table" class="cards">
           <caption class="unseen">Last requests, newest first</caption>
-          <thead>
-            <tr>
-              <th scope="col" class="number">Age</th>
-              <th scope="col">Model</th>
-              <th scope="col">Tenant</th>
-              <th scope="col" class="number">Prompt</th>
-              <th scope="col" class="number">Output</th>
-              <th scope="col" class="number">Took</th>
-              <th scope="col" class="number">Energy</th>
-              <th scope="col">Origin</th>
-              <th scope="col">Tier</th>
-              <th scope="col">Outcome</th>
+          <thead role="rowgroup">
+            <tr role="row">
+              <th scope="col" role="columnheader" class="number">Age</th>
+              <th scope="col" role="columnheader">Model</th>
+              <th scope="col" role="columnheader">Tenant</th>
+              <th scope="col" role="columnheader" class="number">Prompt</th>
+              <th scope="col" role="columnheader" class="number">Output</th>
+              <th scope="col" role="columnheader" class="number">Took</th>
+              <th scope="col" role="columnheader" class="number">Energy</th>
+              <th scope="col" role="columnheader">Origin</th>
+              <th scope="col" role="columnheader">Tier</th>
+              <th scope="col" role="columnheader">Outcome</th>
             </tr>
           </thead>
-          <tbody>
+          <tbody role="rowgroup">
             {shown.map((each) => (
               <Row key={each.request} request={each} nowUnixSeconds={nowUnixSeconds} unit={unit} />
             ))}
@@ -67,31 +67,31 @@ export function Requests({ requests, nowUnixSeconds, unit }: Props): JSX.Element
 function Row({ request, nowUnixSeconds, unit }: { request: RequestView } & Omit<Props, "requests">): JSX.Element {
   const tags = Object.entries(request.tags).map(([key, value]) => `${key}=${value}`);
   return (
-    <tr title={request.response_id || request.request}>
-      <td class="number age">{age(nowUnixSeconds - request.end_unix_seconds)}</td>
-      <th scope="row" class="who">
+    <tr role="row" title={request.response_id || request.request}>
+      <td role="cell" class="number age">{age(nowUnixSeconds - request.end_unix_seconds)}</td>
+      <th scope="row" role="rowheader" class="who">
         <span class="name">{request.model_name || <Unknown />}</span>
         <small>{request.server}</small>
       </th>
-      <td data-label="Tenant">
+      <td role="cell" class="tenant" data-label="Tenant">
         <Tenant name={request.tenant} />
         {tags.length > 0 && <small>{tags.join(" ")}</small>}
       </td>
-      <td class="number" data-label="Prompt">
+      <td role="cell" class="number" data-label="Prompt">
         {request.prompt_tokens === null ? <Unknown /> : count(request.prompt_tokens)}
         {!!request.cached_tokens && <small>{count(request.cached_tokens)} cached</small>}
       </td>
-      <td class="number" data-label="Output">
+      <td role="cell" class="number" data-label="Output">
         {request.output_tokens === null ? <Unknown /> : count(request.output_tokens)}
       </td>
-      <td class="number" data-label="Took">{span(request.duration_seconds)}</td>
-      <td class="number hero">
+      <td role="cell" class="number" data-label="Took">{span(request.duration_seconds)}</td>
+      <td role="cell" class="number hero">
         <Figure of={energy(request.energy_joules, unit)} />
         <Range low={request.low_joules} value={request.energy_joules} high={request.high_joules} unit={unit} />
       </td>
-      <td class="origin"><Badge provenance={request.provenance} ratio={request.systematic_ratio} /></td>
-      <td data-label="Tier" title={TIERS[request.tier] ?? ""}>{request.tier.replaceAll("_", " ")}</td>
-      <td class={`outcome ${request.outcome === "finished" ? "" : "unfinished"}`}>{request.outcome}</td>
+      <td role="cell" class="origin"><Badge provenance={request.provenance} ratio={request.systematic_ratio} /></td>
+      <td role="cell" class="tier" data-label="Tier" title={TIERS[request.tier] ?? ""}>{request.tier.replaceAll("_", " ")}</td>
+      <td role="cell" class={`outcome ${request.outcome === "finished" ? "" : "unfinished"}`}>{request.outcome}</td>
     </tr>
   );
 }

@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { type EnergyUnit, count, energy } from "../format";
-import { Badge, Figure, Panel, Range, Whisker } from "../parts";
+import { Badge, Figure, Panel, Range, Scale, Whisker } from "../parts";
 import { type TenantView, isComputed } from "../view";
 
 /** The reserved names of records.py, in words. */
@@ -20,26 +20,27 @@ export function Tenants({ tenants, unit }: { tenants: TenantView[]; unit: Energy
       {tenants.length === 0 ? (
         <p class="empty">No request has ended yet.</p>
       ) : (
-        <table>
+        <table role="table">
           <caption class="unseen">Energy by tenant</caption>
-          <thead>
-            <tr>
-              <th scope="col">Tenant</th>
-              <th scope="col" class="number" colSpan={2}>Energy</th>
-              <th scope="col" class="number wide">Per output token</th>
-              <th scope="col" class="number wide">Requests</th>
-              <th scope="col">Origin</th>
+          <thead role="rowgroup">
+            <tr role="row">
+              <th scope="col" role="columnheader">Tenant</th>
+              <th scope="col" role="columnheader" class="number">Energy</th>
+              <Scale top={top} unit={unit} />
+              <th scope="col" role="columnheader" class="number wide">Per output token</th>
+              <th scope="col" role="columnheader" class="number wide">Requests</th>
+              <th scope="col" role="columnheader">Origin</th>
             </tr>
           </thead>
-          <tbody>
+          <tbody role="rowgroup">
             {tenants.map((each) => (
-              <tr key={`${each.tenant}\n${each.provenance}`}>
-                <th scope="row"><Tenant name={each.tenant} /></th>
-                <td class="number stacked">
+              <tr role="row" key={`${each.tenant}\n${each.provenance}`}>
+                <th scope="row" role="rowheader"><Tenant name={each.tenant} /></th>
+                <td role="cell" class="number stacked">
                   <Figure of={energy(each.energy_joules, unit)} />
                   <Range low={each.low_joules} value={each.energy_joules} high={each.high_joules} unit={unit} />
                 </td>
-                <td class="scale">
+                <td role="cell" class="scale">
                   <Whisker
                     low={each.low_joules}
                     value={each.energy_joules}
@@ -48,9 +49,9 @@ export function Tenants({ tenants, unit }: { tenants: TenantView[]; unit: Energy
                     computed={isComputed(each.provenance)}
                   />
                 </td>
-                <td class="number wide"><Figure of={energy(each.joules_per_output_token, unit)} /></td>
-                <td class="number wide">{count(each.requests)}</td>
-                <td><Badge provenance={each.provenance} ratio={each.systematic_ratio} /></td>
+                <td role="cell" class="number wide"><Figure of={energy(each.joules_per_output_token, unit)} /></td>
+                <td role="cell" class="number wide">{count(each.requests)}</td>
+                <td role="cell" class="origin"><Badge provenance={each.provenance} ratio={each.systematic_ratio} /></td>
               </tr>
             ))}
           </tbody>
