@@ -25,8 +25,8 @@ VAGUE = {"utils", "util", "common", "base", "core", "helpers", "helper", "manage
 
 # A home, a checkout or a package index is somebody's: none of them belongs in what everybody gets.
 SOMEBODYS = re.compile(
-    r"/(?:home|Users|work|root)/\w"
-    r"|file:///"
+    r"(?<!\w)/(?:Users|work|root)/\w"
+    r"|file:///(?:opt|srv|home)"
     r"|(?:pypi|python" + r"hosted|registry\.npmjs|registry\.yarnpkg|deb\.debian|archive\.ubuntu)\.(?:org|com)"
     r"|--(?:extra-)?index-url"
     r"|--find-links"
