@@ -70,6 +70,7 @@ class Books:
         self.histograms: dict[str, dict[Labels, HistogramValue]] = {}
         self._changed: dict[str, set[Labels]] = {}
         self._changed_histograms: dict[str, set[Labels]] = {}
+        self._followed: dict[tuple[str, Labels], float] = {}
         self._devices: dict[str, Device] = {}
         self._engines: dict[str, Engine] = {}
         self._tokens: dict[str, _EngineBooks] = {}
@@ -129,11 +130,12 @@ class Books:
         """Set a gauge."""
         self.values.setdefault(name, {})[labels] = value
 
-    def set_counter(self, name: str, labels: Labels, value: float) -> None:
-        """Set a counter that another part of the agent counts itself from its start; it never falls."""
-        series = self.values.setdefault(name, {})
-        if value > series.get(labels, -1):
-            series[labels] = value
+    def count_to(self, name: str, labels: Labels, value: float) -> None:
+        """Follow a count that another part of the agent keeps from its own start: add what it gained."""
+        gained = value - self._followed.get((name, labels), 0)
+        self._followed[name, labels] = value
+        if gained > 0:
+            self.add(name, labels, gained)
 
     def forget(self, name: str) -> None:
         """Drop a gauge's series, before those that still exist are set again."""

@@ -16,7 +16,9 @@ import numpy.typing as npt
 from inferwatt.attribution.work import Floats, Work
 
 _FORGET = 0.999
-_RIDGE = 0.02
+_ENERGY_RIDGE = 0.005
+_TIME_RIDGE = 0.001
+"""How strongly the prior pulls, in observations per observation: ticks are noisy and alike, steps are clean."""
 _REFIT_TICKS = 16
 _TERMS = 4
 
@@ -47,7 +49,8 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
 class RidgeFit:
     """Online non-negative least squares with forgetting, drawn towards a prior where the data do not decide."""
 
-    def __init__(self, terms: int) -> None:
+    def __init__(self, terms: int, ridge: float = _ENERGY_RIDGE) -> None:
+        self._ridge = ridge
         self._gram = np.zeros((terms, terms))
         self._moment = np.zeros(terms)
         self._scale = np.zeros(terms)
@@ -84,7 +87,7 @@ class RidgeFit:
         moment = self._moment / scale
         # With all terms scaled to a mean of one, their coefficients are the mean total each one stands for.
         mean_total = float(moment[0] / gram[0, 0]) if gram[0, 0] > 0 else 0.0
-        ridge = _RIDGE * self._weight
+        ridge = self._ridge * self._weight
         gram = gram + ridge * np.eye(len(moment))
         moment = moment + ridge * mean_total * prior_of_total
         return np.where(mean > 0, nonnegative_least_squares(gram, moment) / scale, 0.0)
@@ -95,7 +98,7 @@ class CostModel:
 
     def __init__(self, seconds_per_flop: float = 0.0, seconds_per_byte: float = 0.0) -> None:
         self._energy = RidgeFit(_TERMS)
-        self._time = RidgeFit(3)
+        self._time = RidgeFit(3, _TIME_RIDGE)
         self._prior_time = np.array([seconds_per_flop, seconds_per_byte])
         self._own_time = self._prior_time
 

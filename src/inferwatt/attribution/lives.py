@@ -11,6 +11,7 @@ from inferwatt.units import NS_PER_SECOND
 FAR_NS = 2**62
 """An end that has not come."""
 _REMEMBERED = 64
+_ENOUGH = 8
 _MIN_PROMPT_TOKENS = 16
 _GAIN = 0.1
 _SLACK = 1.5
@@ -47,9 +48,9 @@ class Rates:
 
     @property
     def prefill_seconds_per_token(self) -> float | None:
-        """The lower quartile of time to first token per computed token: the requests that did not queue."""
+        """The lower quartile of time to first token per computed token: the requests that did not queue; None of too few."""
         seen = sorted(self._prefill_seconds_per_token)
-        return seen[len(seen) // 4] if seen else None
+        return seen[len(seen) // 4] if len(seen) >= _ENOUGH else None
 
     @property
     def tokens_per_second(self) -> float:

@@ -20,7 +20,8 @@ def apportion(total_uj: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np
     Raises:
         ValueError: the total or a weight is negative or not finite, or no weight is above zero.
     """
-    sum_weights = float(weights.sum()) if len(weights) else 0.0
+    with np.errstate(over="ignore"):
+        sum_weights = float(weights.sum()) if len(weights) else 0.0
     if total_uj < 0 or not 0 < sum_weights < np.inf or weights.min() < 0:
         raise ValueError(f"cannot divide {total_uj} µJ by weights that sum to {sum_weights}")
     exact_uj = weights / sum_weights * total_uj

@@ -17,7 +17,9 @@ _STALL_NS = 2 * NS_PER_SECOND
 _MAX_POWER_GAP_NS = 3 * NS_PER_SECOND
 """Power samples further apart than this are not joined by a line (InferenceX's maximal sample gap)."""
 _EVERY_POLL_RATIO = 0.7
-_PERIOD_GAIN = 0.05
+_MAX_MISSED = 3
+_FIRST_CHANGES = 8
+_ANCHORED_CHANGES = 2000
 _POLL_GAIN = 0.1
 
 
@@ -56,8 +58,12 @@ class Timeline:
         self._last: Reading | None = None
         self._tick_start_ns = 0
         self._period_ns = 0.0
+        self._has_anchor = False
+        self._anchor_ns = 0.0
+        self._anchor_count = 0
         self._poll_ns = 0.0
-        self._changed_ratio = 1.0
+        self._changed_ratio = 0.0
+        self._polls = 0
         self._failed = False
         self._stalled = False
         self._rest_pj = 0
@@ -96,11 +102,12 @@ class Timeline:
     def _add_counter(self, last: Reading, before_uj: int, reading: Reading, now_uj: int) -> Tick | None:
         poll_ns = reading.t_ns - last.t_ns
         lost = bool(self._poll_ns) and poll_ns > 2.5 * self._poll_ns and poll_ns > self._period_ns
-        self._poll_ns += _POLL_GAIN * (min(poll_ns, 4 * (self._poll_ns or poll_ns)) - self._poll_ns)
-        self._poll_ns = self._poll_ns or poll_ns
+        usual_ns = self._poll_ns or float(poll_ns)
+        self._poll_ns = usual_ns + _POLL_GAIN * (min(poll_ns, 4 * usual_ns) - usual_ns)
         self._last = reading
         changed = now_uj != before_uj
-        self._changed_ratio += _POLL_GAIN * (changed - self._changed_ratio)
+        self._polls += 1
+        self._changed_ratio += max(_POLL_GAIN, 1 / self._polls) * (changed - self._changed_ratio)
         if not changed:
             self._watch_for_stall(reading.t_ns)
             return None
@@ -127,22 +134,28 @@ class Timeline:
         return (now_uj if 0 <= now_uj <= limit_uj else 0), TickKind.RESET
 
     def _place(self, before_ns: int, seen_ns: int) -> int:
-        """Return when the counter moved: after `before_ns`, where it had not, and not after `seen_ns`."""
+        """Return when the counter moved: after `before_ns`, where it had not, and not after `seen_ns`.
+
+        Its period is learnt from how many changes there were since an anchor: the longer ago, the better.
+        """
         if self._changed_ratio > _EVERY_POLL_RATIO:
             return seen_ns
         middle_ns = (before_ns + seen_ns) / 2
-        if not self._period_ns:
-            self._period_ns = float(middle_ns - self._tick_start_ns)
+        if not self._has_anchor:
+            self._has_anchor, self._anchor_ns, self._anchor_count = True, middle_ns, 0
             return round(middle_ns)
-        count = max(1, round((middle_ns - self._tick_start_ns) / self._period_ns))
+        is_settled = self._anchor_count >= _FIRST_CHANGES
+        count = max(1, round((middle_ns - self._tick_start_ns) / self._period_ns)) if is_settled else 1
+        self._anchor_count += count
+        self._period_ns = (middle_ns - self._anchor_ns) / self._anchor_count
+        if count > _MAX_MISSED or self._anchor_count > _ANCHORED_CHANGES:
+            self._has_anchor = False
         expected_ns = self._tick_start_ns + count * self._period_ns
-        if count <= 3:
-            self._period_ns += _PERIOD_GAIN * ((middle_ns - self._tick_start_ns) / count - self._period_ns)
         return round(min(max(expected_ns, before_ns + 1), seen_ns))
 
     def _tick(self, end_ns: int, energy_uj: int, kind: TickKind) -> Tick:
         tick = Tick(self.device.device, self._tick_start_ns, max(end_ns, self._tick_start_ns + 1), energy_uj, kind)
-        if self._changed_ratio > _EVERY_POLL_RATIO and kind is TickKind.NORMAL:
+        if self._changed_ratio > _EVERY_POLL_RATIO and self._polls > _FIRST_CHANGES:
             self._period_ns = self._poll_ns
         self._tick_start_ns = tick.t1_ns
         self._failed = self._stalled = False

@@ -25,10 +25,12 @@ from inferwatt.records import Component, Device, Provenance, Reading
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.coefficients import PUBLICATION, Coefficients, Cpu, coefficients, describe_cpuinfo
-from inferwatt.sources.procfs import TICK_NS, HostTime
+from inferwatt.sources.procfs import HostTime
 from inferwatt.units import NS_PER_SECOND
 
 DEVICE = "cpu"
+PERIOD_NS = 100_000_000
+"""The kernel counts CPU time in steps of 10 ms: shorter readings would be mostly rounding."""
 FJ_PER_UJ = 1_000_000_000
 
 
@@ -48,7 +50,7 @@ class ModelledCpu:
     """A counter in µJ that a model drives; it starts at zero with the first read."""
 
     name = "modelled"
-    period_ns = TICK_NS
+    period_ns = PERIOD_NS
 
     def __init__(self, cpu: Cpu, logical_cpus: int, table: Coefficients, host: BusyTime) -> None:
         self._host = host

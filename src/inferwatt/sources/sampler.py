@@ -26,6 +26,8 @@ REDISCOVER_NS = 10 * NS_PER_SECOND
 RETRY_HUNG_NS = 60 * NS_PER_SECOND
 LEAST_HANG_NS = NS_PER_SECOND
 USAGE = "usage"
+USAGE_NS = NS_PER_SECOND // 10
+"""The kernel counts a process's time in steps of 10 ms: shorter shares would be mostly rounding."""
 REDISCOVERY = "rediscovery"
 
 Emitted = Reading | Usage | Event
@@ -101,7 +103,7 @@ class Sampler:
         self._period_ns = round(NS_PER_SECOND / self._hz)
         self._jobs = [_Job(s.device.device, s.read, s.period_ns, s) for s in sources]
         if usage is not None:
-            self._jobs.append(_Job(USAGE, usage.read, 0))
+            self._jobs.append(_Job(USAGE, usage.read, USAGE_NS))
         self._lock = threading.Lock()
         self._wake = threading.Lock()
         self._wake.acquire()

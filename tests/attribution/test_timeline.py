@@ -1,0 +1,154 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferwatt.attribution.timeline import Tick, TickKind, Timeline
+from inferwatt.records import Device, Event, EventKind, Reading
+
+MS = 1_000_000
+GPU = Device("gpu-0", max_watts=1000.0)
+
+
+def ticks_of(timeline: Timeline, readings: list[Reading]) -> list[Tick]:
+    """Return the ticks that the readings end."""
+    return [tick for tick in map(timeline.add, readings) if tick is not None]
+
+
+def polled(*counters_uj: int, every_ms: int = 10, wraps_at_uj: int | None = None) -> list[Reading]:
+    """Return readings of these counters, one poll after the other."""
+    return [
+        Reading(i * every_ms * MS, "gpu-0", counter_uj=uj, wraps_at_uj=wraps_at_uj) for i, uj in enumerate(counters_uj)
+    ]
+
+
+def kinds(timeline: Timeline) -> list[EventKind]:
+    """Return the kinds of the events so far."""
+    return [event.kind for event in timeline.events]
+
+
+def test_a_counter_that_moves_at_each_poll_ends_its_ticks_where_it_was_read() -> None:
+    """Where every poll shows a new value, ticks end at the polls."""
+    ticks = ticks_of(Timeline(GPU), polled(0, 100, 250, 300))
+
+    assert [(t.t0_ns // MS, t.t1_ns // MS, t.energy_uj) for t in ticks] == [(0, 10, 100), (10, 20, 150), (20, 30, 50)]
+
+
+@given(st.floats(min_value=0, max_value=0.099), st.integers(1, 30))
+def test_a_slow_counter_is_placed_by_its_own_period(phase_seconds: float, poll_ms: int) -> None:
+    """A counter that moves every 100 ms is placed within three quarters of a poll (or 1 ms) of its move, on average."""
+    timeline = Timeline(GPU)
+    ticks = []
+    for t_ns in range(0, 20_000 * MS, poll_ms * MS):
+        moves = int((t_ns / 1e9 - phase_seconds) // 0.1) + 1
+        tick = timeline.add(Reading(t_ns, "gpu-0", counter_uj=max(moves, 0) * 10_000))
+        if tick is not None:
+            ticks.append(tick)
+
+    late = [t for t in ticks if t.t1_ns > 10_000 * MS]
+    periods = [(t.t1_ns / 1e9 - phase_seconds) / 0.1 for t in late]
+    errors_ns = [abs(p - round(p)) * 100 * MS for p in periods]
+
+    assert sum(errors_ns) / len(errors_ns) <= max(0.75 * poll_ms * MS, MS)
+
+
+@given(st.lists(st.integers(0, 50_000), min_size=1, max_size=60), st.integers(1000, 40_000))
+def test_a_wrapping_counter_loses_nothing(steps_uj: list[int], start_uj: int) -> None:
+    """Whatever it gains between polls, a counter that wraps adds up to what was used."""
+    wraps_at_uj = 60_000
+    total_uj, readings = start_uj, [start_uj]
+    for step_uj in steps_uj:
+        total_uj += step_uj
+        readings.append(total_uj % wraps_at_uj)
+    timeline = Timeline(Device("gpu-0", max_watts=5.0 / 1.5))
+
+    ticks = ticks_of(timeline, polled(*readings, wraps_at_uj=wraps_at_uj))
+
+    assert sum(t.energy_uj for t in ticks) == timeline.measured_uj
+    assert set(kinds(timeline)) <= {EventKind.WRAP}
+    open_uj = total_uj - start_uj - timeline.measured_uj
+    assert open_uj == 0
+
+
+def test_a_counter_that_falls_without_a_wrap_has_been_reset() -> None:
+    """A driver reload is counted as a reset; what the counter shows since then is kept, and nothing is negative."""
+    timeline = Timeline(GPU)
+
+    ticks = ticks_of(timeline, polled(1_000_000_000, 1_000_100_000, 40_000, 50_000))
+
+    assert [t.energy_uj for t in ticks] == [100_000, 40_000, 10_000]
+    assert TickKind.RESET is ticks[1].kind
+    assert kinds(timeline) == [EventKind.RESET]
+
+
+def test_a_jump_that_no_device_can_make_is_no_energy() -> None:
+    """A counter that jumps by more than the device can use is a reset: none of the jump is booked."""
+    timeline = Timeline(GPU)
+
+    ticks = ticks_of(timeline, polled(0, 2**63, 2**63 + 5))
+
+    assert [t.energy_uj for t in ticks] == [0, 5]
+    assert kinds(timeline) == [EventKind.RESET]
+
+
+def test_a_counter_that_stands_still_is_counted_once_as_stalled() -> None:
+    """A counter that does not move for two seconds stalls; when it moves again the gap is bridged."""
+    timeline = Timeline(GPU)
+
+    ticks = ticks_of(timeline, polled(0, 100, *([100] * 300), 40_000))
+
+    assert kinds(timeline) == [EventKind.STALL]
+    assert [t.kind for t in ticks] == [TickKind.NORMAL, TickKind.BRIDGED]
+
+
+def test_a_failed_read_is_bridged() -> None:
+    """The tick over a failed read has the counter's total, and says that its course is not known."""
+    timeline = Timeline(GPU)
+    readings = polled(0, 100, 200)
+    timeline.add(readings[0])
+    timeline.add(readings[1])
+    timeline.failed(Event(15 * MS, EventKind.READ_FAILURE, device="gpu-0"))
+
+    tick = timeline.add(readings[2])
+
+    assert tick == Tick("gpu-0", 10 * MS, 20 * MS, 100, TickKind.BRIDGED)
+
+
+def test_lost_polls_are_bridged_without_being_told() -> None:
+    """A hole in the polls shows by itself."""
+    timeline = Timeline(GPU)
+    ticks = ticks_of(timeline, [*polled(0, 100, 200, 300, 400), Reading(600 * MS, "gpu-0", counter_uj=900)])
+
+    assert TickKind.BRIDGED is ticks[-1].kind
+
+
+def test_a_reading_from_the_past_is_counted_and_dropped() -> None:
+    """Two readings at one time, or out of order, end no tick."""
+    timeline = Timeline(GPU)
+
+    ticks = ticks_of(timeline, [polled(0, 100)[1], polled(0)[0], polled(0, 100)[1]])
+
+    assert ticks == []
+    assert kinds(timeline) == [EventKind.LATE, EventKind.LATE]
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.integers(0, 700_000)), min_size=2, max_size=50))
+def test_power_is_integrated_to_the_picojoule(samples: list[tuple[int, int]]) -> None:
+    """Ticks of power samples sum to the trapezoid's area, less than 1 µJ apart."""
+    timeline = Timeline(GPU)
+    t_ns, exact_pj, last_mw, total_uj = 0, 0, 0, 0
+    for i, (elapsed_ms, power_mw) in enumerate(samples):
+        t_ns += elapsed_ms * MS
+        exact_pj += (last_mw + power_mw) * elapsed_ms * MS if i else 0
+        last_mw = power_mw
+        tick = timeline.add(Reading(t_ns, "gpu-0", power_mw=power_mw))
+        total_uj += tick.energy_uj if tick else 0
+
+    assert 0 <= exact_pj / 2e6 - total_uj < 1
+
+
+def test_power_samples_far_apart_are_not_joined() -> None:
+    """What was used between samples more than three seconds apart is not known, so it is not booked."""
+    timeline = Timeline(GPU)
+    readings = [Reading(0, "gpu-0", power_mw=1000), Reading(4000 * MS, "gpu-0", power_mw=1000)]
+
+    assert ticks_of(timeline, readings) == []
+    assert kinds(timeline) == [EventKind.READ_FAILURE]
