@@ -60,6 +60,31 @@ PARTS = st.builds(
 )
 ENERGIES = st.builds(RequestEnergy, TEXTS, st.lists(PARTS, max_size=3).map(tuple), st.sampled_from(Tier), st.booleans())
 
+SPOILT_REQUEST: dict[str, tuple[object, ...]] = {
+    "prompt_tokens": (True, 1.0, -1, 2**63, "7", math.nan, []),
+    "arrival_ns": (None, True, 1.5, -1, 2**63),
+    "end_ns": (99, "soon", -1),
+    "first_token_ns": (99, 201),
+    "request": ("", None, 7, "x" * 257, "\ud800", "a\x00b", "a\nb"),
+    "tenant": ("__other__", "x" * 257, 3),
+    "tags": ({str(n): "" for n in range(33)}, {"a": 1}, {"a": "\udfff"}, {"x" * 257: ""}, []),
+    "outcome": ("thinking", 1, [], {}),
+    "chunk_ns": (5, [1.5], [True], [0] * (wire.MAX_CHUNKS + 1)),
+    "cached_tokens": (11,),
+}
+SPOILT_ENERGY: dict[str, tuple[object, ...]] = {
+    "parts": (None, 7, [7], [{}], [None], [{"component": "cpu"}]),
+    "tier": (None, "guess", [], 1),
+    "component": ("soul", None, []),
+    "prefill_uj": (-1, 1.5, None, True, 2**63),
+    "systematic_ratio": ("nan", None, True, []),
+}
+
+
+def flat(spoilt: dict[str, tuple[object, ...]]) -> list[tuple[str, object]]:
+    """One case for each spoilt value of each field."""
+    return [(field, value) for field, values in spoilt.items() for value in values]
+
 
 def as_json(value: Any) -> Any:
     """What the other end sees of a value."""
@@ -92,21 +117,7 @@ def test_a_field_of_a_newer_producer_is_ignored() -> None:
     assert Request("1", arrival_ns=5) == wire.request_from_wire(newer)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("prompt_tokens", bad) for bad in (True, 1.0, -1, 2**63, "7", math.nan, [])),
-        *(("arrival_ns", bad) for bad in (None, True, 1.5, -1, 2**63)),
-        *(("end_ns", bad) for bad in (99, "soon", -1)),
-        *(("first_token_ns", bad) for bad in (99, 201)),
-        *(("request", bad) for bad in ("", None, 7, "x" * 257, "\ud800", "a\x00b", "a\nb")),
-        *(("tenant", bad) for bad in ("__other__", "x" * 257, 3)),
-        *(("tags", bad) for bad in ({str(n): "" for n in range(33)}, {"a": 1}, {"a": "\udfff"}, {"x" * 257: ""}, [])),
-        *(("outcome", bad) for bad in ("thinking", 1, [], {})),
-        *(("chunk_ns", bad) for bad in (5, [1.5], [True], [0] * (wire.MAX_CHUNKS + 1))),
-        ("cached_tokens", 11),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), flat(SPOILT_REQUEST))
 def test_a_spoilt_field_is_refused_by_its_name(field: str, value: object) -> None:
     """Bool, float, negative, too large, too long, contradicting: the record is refused and the field is named."""
     good = {"request": "1", "arrival_ns": 100, "end_ns": 200, "prompt_tokens": 10, "outcome": "finished"}
@@ -127,16 +138,7 @@ def test_no_value_but_an_object_is_a_record(value: object) -> None:
         wire.energy_from_wire(value)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        *(("parts", bad) for bad in (None, 7, [7], [{}], [None], [{"component": "cpu"}])),
-        *(("tier", bad) for bad in (None, "guess", [], 1)),
-        *(("component", bad) for bad in ("soul", None, [])),
-        *(("prefill_uj", bad) for bad in (-1, 1.5, None, True, 2**63)),
-        *(("systematic_ratio", bad) for bad in ("nan", None, True, [])),
-    ],
-)
+@pytest.mark.parametrize(("field", "value"), flat(SPOILT_ENERGY))
 def test_a_spoilt_energy_is_refused(field: str, value: object) -> None:
     """A producer never stumbles over what an agent of another version pushes."""
     part = EnergyPart(Component.CPU, Provenance.MODELLED, 1, 2, 3, 4, 0.5)

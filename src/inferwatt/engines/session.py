@@ -1,0 +1,294 @@
+"""What is said on one connection of the inbox: bytes in, records and replies out. No socket, no thread, no clock.
+
+A producer (one process that hands in records) numbers its messages. The highest number that was taken in and the
+highest that the agent committed are all that is remembered of it, so that a message sent again after a lost
+connection is acknowledged again but not taken in twice, in a fixed amount of memory.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from inferwatt import wire
+from inferwatt.endpoint import Peer
+from inferwatt.errors import RecordRejected
+from inferwatt.records import Request, RequestEnergy
+from inferwatt.units import NS_PER_SECOND
+
+MAX_OUT_BYTES = 2 << 20
+"""Replies that a client has not read; at more it is taken for one that never reads, and dropped."""
+PROVISIONAL_OUT_BYTES = 256 << 10
+"""Above this much unread, provisional joules are skipped: the next push says it better."""
+MAX_PRODUCERS = 4096
+REQUESTS_PER_PUSH = 256
+FUTURE_NS = NS_PER_SECOND
+"""Both ends read one CLOCK_MONOTONIC: a time further ahead of its arrival than this is another clock."""
+
+_PRODUCER = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One record as it arrived: acknowledge (`producer`, `seq`) once everything up to `seq` is kept for good."""
+
+    producer: str
+    pid: int
+    seq: int
+    request: Request
+    received_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class InboxHealth:
+    """What the inbox took in and turned away since its start; keys of `rejected` and `refused` are fixed words."""
+
+    connections: int
+    frames: int
+    records: int
+    repeated_frames: int
+    missing_frames: int
+    skipped_pushes: int
+    rejected: Mapping[str, int]
+    refused: Mapping[str, int]
+
+
+class _Producer:
+    """What is remembered of one producer."""
+
+    def __init__(self, uid: int) -> None:
+        self.uid = uid
+        self.seen_seq = 0
+        self.emitted_seq = 0
+        self.committed_seq = 0
+        self.session: Session | None = None
+
+    def settle(self, seq: int) -> None:
+        """Note that everything up to `seq` is committed; messages without a record in them need no commit."""
+        self.committed_seq = max(self.committed_seq, self.seen_seq if seq >= self.emitted_seq else seq)
+
+
+class Reception:
+    """All sessions together: what producers are known, who is connected, and what was counted."""
+
+    def __init__(
+        self,
+        emit: Callable[[Incoming], None],
+        *,
+        agent: str,
+        boot_id: str = "",
+        gone: Callable[[str], None] = lambda _producer: None,
+    ) -> None:
+        """Make a reception that hands records to `emit` and lost producers to `gone`.
+
+        Args:
+            emit: takes one record. If it raises, the connection is closed and the producer will send it again.
+            agent: a name of this run of the agent, unique.
+            boot_id: producers of another boot are refused; empty: not checked.
+            gone: called with a producer whose connection ended; it may come back, or its open requests never end.
+        """
+        self.emit = emit
+        self.agent = agent
+        self.boot_id = boot_id
+        self.gone = gone
+        self.sessions: set[Session] = set()
+        self.counts: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self._producers: dict[str, _Producer] = {}
+
+    def open(self, peer: Peer) -> "Session":
+        """Return the session of a new connection."""
+        session = Session(self, peer)
+        self.sessions.add(session)
+        return session
+
+    def close(self, session: "Session") -> None:
+        """Forget a connection that has ended; what its producer sent stays known."""
+        self.sessions.discard(session)
+        producer = self._producers.get(session.producer)
+        if producer is not None and producer.session is session:
+            producer.session = None
+            self.gone(session.producer)
+
+    def ack(self, producer: str, seq: int) -> None:
+        """Tell `producer` that everything up to `seq` is kept for good."""
+        known = self._producers.get(producer)
+        if known is not None:
+            known.settle(seq)
+            if known.session is not None:
+                known.session.say(wire.ack(known.committed_seq))
+
+    def push(self, producer: str, energies: Iterable[RequestEnergy]) -> None:
+        """Send joules of its requests to `producer`, if it is connected; a slow reader gets the final ones only."""
+        known = self._producers.get(producer)
+        session = known.session if known is not None else None
+        if session is None:
+            return
+        slow = len(session.out) > PROVISIONAL_OUT_BYTES
+        told = [energy for energy in energies if energy.final or not slow]
+        self.counts["skipped_pushes"] += slow
+        for start in range(0, len(told), REQUESTS_PER_PUSH):
+            session.say(wire.energy(told[start : start + REQUESTS_PER_PUSH]))
+
+    def health(self) -> InboxHealth:
+        """Return the counts at this moment; may be called from any thread."""
+        names = ("frames", "records", "repeated_frames", "missing_frames", "skipped_pushes")
+        counts = {name: self.counts[name] for name in names}
+        return InboxHealth(len(self.sessions), **counts, rejected=dict(self.rejected), refused=dict(self.refused))
+
+    def admit(self, session: "Session", producer: str) -> _Producer | None:
+        """Return what is known of `producer`, now speaking through `session`; None where it is another user's."""
+        known = self._producers.pop(producer, None) or _Producer(session.peer.uid)
+        self._producers[producer] = known  # the newest is last
+        if known.uid != session.peer.uid:
+            return None
+        if known.session is not None and known.session is not session:
+            known.session.closing = True
+        known.session = session
+        self._forget_old()
+        return known
+
+    def _forget_old(self) -> None:
+        excess = len(self._producers) - MAX_PRODUCERS
+        if excess > 0:
+            silent = [name for name, known in self._producers.items() if known.session is None]
+            for name in silent[:excess]:
+                del self._producers[name]
+
+
+class Session:
+    """One connection. Feed it what arrives, send what is in `out`, and end it once `closing` is set and `out` sent."""
+
+    def __init__(self, reception: Reception, peer: Peer) -> None:
+        self.peer = peer
+        self.producer = ""
+        self.pid = peer.pid
+        self.out = bytearray()
+        self.closing = False
+        self._reception = reception
+        self._decoder = wire.Decoder()
+        self._known: _Producer | None = None
+
+    def feed(self, data: bytes, now_ns: int) -> None:
+        """Take in bytes that arrived at `now_ns`: records go to the reception's `emit`, replies into `out`."""
+        for message in self._decoder.feed(data):
+            if self.closing:
+                return
+            if isinstance(message, RecordRejected):
+                self._reject(message)
+                self.closing |= isinstance(message, wire.FrameBroken)
+                continue
+            self._reception.counts["frames"] += 1
+            try:
+                self._hear(message, now_ns)
+            except RecordRejected as problem:
+                self._reject(problem)
+
+    def say(self, message: wire.Message) -> None:
+        """Append a reply; a client that has left too many unread is dropped."""
+        self.out += wire.encode(message)
+        if len(self.out) > MAX_OUT_BYTES:
+            self._reception.refused["never_reads"] += 1
+            self.closing = True
+            self.out.clear()
+
+    def _hear(self, message: wire.Message, now_ns: int) -> None:
+        kind = message.get("t")
+        if kind == "hello":
+            self._hello(message)
+        elif kind == "records" and self._known is not None:
+            self._records(message, self._known, now_ns)
+        elif kind == "records":
+            raise RecordRejected("records before hello", where="hello", fix="say hello first")
+        else:
+            raise RecordRejected("not a kind of message", where="t", fix="send hello or records")
+
+    def _hello(self, message: wire.Message) -> None:
+        producer, boot_id = message.get("producer"), message.get("boot_id")
+        if self._known is not None:
+            raise RecordRejected("a second hello", where="hello", fix="say hello once per connection")
+        if message.get("v") != wire.VERSION:
+            self.closing = True
+            what = f"this agent speaks version {wire.VERSION} of the wire"
+            raise RecordRejected(what, where="v", fix="install the agent's version of inferwatt")
+        if not isinstance(producer, str) or not _PRODUCER.fullmatch(producer):
+            raise RecordRejected("not a producer", where="producer", fix="send 32 hexadecimal digits")
+        if self._reception.boot_id and boot_id != self._reception.boot_id:
+            self.closing = True
+            raise RecordRejected("another machine or boot", where="boot_id", fix="use the agent of your own machine")
+        known = self._reception.admit(self, producer)
+        if known is None:
+            self.closing = True
+            raise RecordRejected("another user's producer", where="producer", fix="draw a random producer id")
+        claimed = message.get("pid")
+        if self.pid <= 0 and type(claimed) is int:
+            self.pid = claimed
+        self.producer, self._known = producer, known
+        self.say(wire.hello_back(self._reception.agent))
+        if known.committed_seq:
+            self.say(wire.ack(known.committed_seq))
+
+    def _records(self, message: wire.Message, known: _Producer, now_ns: int) -> None:
+        seq, rows = message.get("seq"), message.get("records")
+        if type(seq) is not int or not 1 <= seq <= wire.MAX_INTEGER:
+            raise RecordRejected("not a number of a message", where="seq", fix="count messages from 1")
+        if seq <= known.seen_seq:
+            self._reception.counts["repeated_frames"] += 1
+            self._acknowledge(known)
+            return
+        if not isinstance(rows, list) or len(rows) > wire.MAX_RECORDS_PER_FRAME:
+            rows, problem = [], RecordRejected("not a list of records", where="records", fix="send at most 4096")
+            self._reject(problem)
+        if self._take_in(seq, rows, now_ns):
+            known.emitted_seq = seq
+        if self.closing:
+            return
+        self._reception.counts["missing_frames"] += seq - known.seen_seq - 1 if known.seen_seq else 0
+        known.seen_seq = seq
+        if known.committed_seq >= known.emitted_seq:  # nothing of it waits for a commit
+            known.settle(seq)
+            self._acknowledge(known)
+
+    def _take_in(self, seq: int, rows: list[object], now_ns: int) -> int:
+        """Emit the good records of a message and say what is wrong with the first bad one; return how many."""
+        taken, first_problem = 0, None
+        for row in rows:
+            try:
+                request = wire.request_from_wire(row)
+                _check_time(request, now_ns)
+            except RecordRejected as problem:
+                self._reception.rejected[problem.where] += 1
+                first_problem = first_problem or problem
+                continue
+            try:
+                self._reception.emit(Incoming(self.producer, self.pid, seq, self._named(request), now_ns))
+            except Exception:  # noqa: BLE001 - the agent's side; the producer keeps the message and sends it again
+                self._reception.refused["not_taken"] += 1
+                self.closing = True
+                break
+            taken += 1
+        self._reception.counts["records"] += taken
+        if first_problem is not None:
+            self.say(wire.error(first_problem))
+        return taken
+
+    def _named(self, request: Request) -> Request:
+        """Return the request under a name that is unique on this machine and that no other producer can take."""
+        prefix = f"{self.producer}:"
+        name = request.request if request.request.startswith(prefix) else prefix + request.request
+        return replace(request, request=name, producer=self.producer)
+
+    def _acknowledge(self, known: _Producer) -> None:
+        if known.committed_seq:
+            self.say(wire.ack(known.committed_seq))
+
+    def _reject(self, problem: RecordRejected) -> None:
+        self._reception.rejected[problem.where] += 1
+        self.say(wire.error(problem))
+
+
+def _check_time(request: Request, now_ns: int) -> None:
+    latest_ns = max(request.arrival_ns, request.first_token_ns or 0, request.end_ns or 0)
+    if latest_ns > now_ns + FUTURE_NS:
+        raise RecordRejected("a time in the future", where="future", fix="send CLOCK_MONOTONIC of this machine")
