@@ -81,7 +81,7 @@ export function rate(value: number | null | undefined): string {
 export function bound(ratio: number | null | undefined): string {
   if (ratio == null) return "";
   const percent = ratio * 100;
-  return `±${percent >= 10 || Number.isInteger(percent) ? Math.round(percent) : percent.toFixed(1)}%`;
+  return `±${percent >= 10 ? Math.round(percent) : +percent.toFixed(1)}%`;
 }
 
 /** A part of a whole; small parts are "<1%", never 0%. */

@@ -7,12 +7,12 @@ import { Badge, Figure, Panel, Range, Unknown } from "../parts";
 import type { RequestView } from "../view";
 import { Tenant } from "./tenants";
 
-const TIERS: Record<string, string> = {
-  step_exact: "the members of each engine step are known",
-  step_reconstructed: "steps rebuilt from first and last token times",
-  request_span: "only start and end are known",
-  token_share: "only sums of tokens are known",
-};
+const TIERS = new Map([
+  ["step_exact", "the members of each engine step are known"],
+  ["step_reconstructed", "steps rebuilt from first and last token times"],
+  ["request_span", "only start and end are known"],
+  ["token_share", "only sums of tokens are known"],
+]);
 
 interface Props {
   requests: RequestView[];
@@ -90,7 +90,7 @@ function Row({ request, nowUnixSeconds, unit }: { request: RequestView } & Omit<
         <Range low={request.low_joules} value={request.energy_joules} high={request.high_joules} unit={unit} />
       </td>
       <td role="cell" class="origin"><Badge provenance={request.provenance} ratio={request.systematic_ratio} /></td>
-      <td role="cell" class="tier" data-label="Tier" title={TIERS[request.tier] ?? ""}>{request.tier.replaceAll("_", " ")}</td>
+      <td role="cell" class="tier" data-label="Tier" title={TIERS.get(request.tier) ?? ""}>{request.tier.replaceAll("_", " ")}</td>
       <td role="cell" class={`outcome ${request.outcome === "finished" ? "" : "unfinished"}`}>{request.outcome}</td>
     </tr>
   );

@@ -5,11 +5,14 @@ import { type EnergyUnit, count, energy } from "../format";
 import { Badge, Figure, Panel, Range, Scale, Whisker } from "../parts";
 import { type TenantView, isComputed } from "../view";
 
-/** The reserved names of records.py, in words. */
-const RESERVED: Record<string, string> = { __unknown__: "not named", __other__: "all others" };
+/** The reserved names of records.py, in words; a Map, since a tenant may call itself "constructor". */
+const RESERVED = new Map([
+  ["__unknown__", "not named"],
+  ["__other__", "all others"],
+]);
 
 export function Tenant({ name }: { name: string }): JSX.Element {
-  const word = RESERVED[name];
+  const word = RESERVED.get(name);
   return word ? <em class="reserved">{word}</em> : <span class="name">{name}</span>;
 }
 
