@@ -13,38 +13,39 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from inferwatt import __version__
+from inferwatt import __version__, vitals
 from inferwatt.books import Books, BooksConfig
 from inferwatt.clock import Clock, SystemClock, boot_id
-from inferwatt.config import Loaded, load
 from inferwatt.endpoint import socket_path
 from inferwatt.engines.discover import discover_all as discover_engines
 from inferwatt.engines.inbox import Inbox
 from inferwatt.engines.peers import is_connected
-from inferwatt.engines.scrape import Scraper
-from inferwatt.engines.servers import EnginesConfig
+from inferwatt.engines.scrape import Scraper, ScraperHealth
+from inferwatt.engines.session import InboxHealth
 from inferwatt.errors import InferwattError, LedgerRetry
-from inferwatt.export.catalog import CATALOG
 from inferwatt.export.process import read_process
 from inferwatt.keeper import Keeper, ProducerGone
 from inferwatt.ledger.sqlite import Ledger, LedgerConfig
 from inferwatt.metering import HOST_COMPONENTS, Metering
 from inferwatt.recording import Meta, RecordingWriter
+from inferwatt.settings import AgentConfig, configuration, state_folder
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources import discover_all as discover_sources
-from inferwatt.sources.sampler import Sampler, SamplingConfig
+from inferwatt.sources.health import SamplerHealth
+from inferwatt.sources.sampler import Sampler
 from inferwatt.sources.usage import CpuUsage
+from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import request_view
-from inferwatt.web.access import Access
-from inferwatt.web.live import WebConfig, make_app, serve
+from inferwatt.web.access import open_access
+from inferwatt.web.live import make_app
+from inferwatt.web.server import serve
 
 log = logging.getLogger("inferwatt")
 
@@ -55,44 +56,7 @@ _SEARCH_SECONDS = 5.0
 _SEARCH_AGAIN_SECONDS = 30.0
 _STOP_SECONDS = 2.0
 _PRUNE_SECONDS = 3600.0
-_MOST_LACKS_TOLD = 5
-
-
-class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `[agent]`: where its state and its socket are, and which tags of requests are kept."""
-
-    state_dir: str = ""
-    socket: str = ""
-    tag_keys: tuple[str, ...] = ("team", "project", "environment", "task")
-
-
-class TenantsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `[tenants]`: whether energy is counted by tenant, and how many are named before they are folded."""
-
-    enabled: bool = True
-    max_tenants: int = 1000
-
-
-class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The whole configuration: one section a room."""
-
-    agent: AgentSection = AgentSection()
-    sources: SourcesConfig = SourcesConfig()
-    sampling: SamplingConfig = SamplingConfig()
-    engines: EnginesConfig = EnginesConfig()
-    tenants: TenantsSection = TenantsSection()
-    ledger: LedgerConfig = LedgerConfig()
-    web: WebConfig = WebConfig()
-
-
-def state_folder(section: AgentSection) -> Path:
-    """Return where the agent keeps its state: as configured, else by the XDG rules, else /var/lib for a service."""
-    if section.state_dir:
-        return Path(section.state_dir)
-    if os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=
-        return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home) / "inferwatt"
+_LOOKED_FOR = ("rapl",)
 
 
 class Agent:
@@ -183,8 +147,8 @@ class Agent:
             host=self._host,
             tag_keys=frozenset(settings.agent.tag_keys),
             talks_to=_talks_to,
-            health=self._describe_health,
-            resolutions=self._resolutions,
+            health=lambda books: vitals.bring_in(self, books, _LOOKED_FOR),
+            resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},
         )
         self._ledger = ledger
@@ -258,12 +222,13 @@ class Agent:
 
     def _start_web(self) -> None:
         web = self._settings.web
-        access = Access.of(web)
         app = make_app(
             lambda: self.keeper.snapshot,
             find_requests=self._find_requests,
-            health=self._health,
-            access=access,
+            health=lambda: vitals.healthz(self, self._trouble()),
+            static_dir=Path(__file__).parent / "web" / "static",
+            access=open_access(web),
+            process=read_process,
         )
         served = serve(app, web.listen)
         self._undo.append(served.stop)
@@ -345,93 +310,51 @@ class Agent:
 
     # Telling.
 
-    def _describe_health(self, books: Books) -> frozenset[str]:
-        """Bring the rooms' own counts into the books; return the devices that are stale."""
-        sampler = self._sampler.health()
-        up: dict[str, bool] = {}
-        for source in sampler.sources:
-            if source.source != "usage":
-                up[source.source] = up.get(source.source, True) and source.up
-            books.count_to("inferwatt_samples_total", (source.device,), source.samples)
-            books.count_to("inferwatt_samples_lost_total", (source.device,), source.lost)
-        if not any(source.source == "rapl" for source in sampler.sources):
-            up["rapl"] = False
-        for name, is_up in up.items():
-            books.gauge("inferwatt_source_up", (name,), int(is_up))
-        inbox = self._inbox.health()
-        for reason, count in {**inbox.rejected, **inbox.refused}.items():
-            books.count_to("inferwatt_records_dropped_total", (f"inbox_{reason}",), count)
-        for target in self._scraper.health().targets:
-            books.count_to("inferwatt_scrapes_total", (target.name,), target.pages + target.failures)
-            books.count_to("inferwatt_scrape_failures_total", (target.name, "page"), target.failures)
-        if self._ledger is not None:
-            books.count_to("inferwatt_ledger_set_aside_total", (), self._ledger.set_aside)
-        for name, value in read_process().items():
-            if name in CATALOG:
-                books.gauge(name, (), value)
-        return frozenset(source.device for source in sampler.sources if source.stale)
+    def sampler_health(self) -> SamplerHealth:
+        """Return how sampling goes."""
+        return self._sampler.health()
 
-    def _resolutions(self) -> Mapping[str, int]:
-        return {target.name: target.resolution_tokens for target in self._scraper.health().targets}
+    def inbox_health(self) -> InboxHealth:
+        """Return what the inbox took in and turned away."""
+        return self._inbox.health()
 
-    def _health(self) -> dict[str, Any]:
-        """Return what `/healthz` says; only from memory, so that it answers while a device hangs."""
-        sampler = self._sampler.health()
-        bad = [s.device for s in sampler.sources if s.stale or (s.samples and not s.up)]
-        trouble = [*(f"device {name} does not answer" for name in bad)]
-        if self.keeper.ledger_error:
-            trouble.append("the ledger cannot be written")
+    def scraper_health(self) -> ScraperHealth:
+        """Return how each server is."""
+        return self._scraper.health()
+
+    def _trouble(self) -> list[str]:
+        trouble = ["the ledger cannot be written"] if self.keeper.ledger_error else []
         if any(not thread.is_alive() for thread in self._threads):
             trouble.append("a thread has ended")
-        return {
-            "status": "degraded" if trouble else "ok",
-            "trouble": trouble,
-            "version": __version__,
-            "devices": [asdict(source) for source in sampler.sources],
-            "servers": [{"name": t.name, "url": t.url, "state": t.state} for t in self._scraper.health().targets],
-        }
+        return trouble
 
-    def _find_requests(self, **query: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - the web room's query, as it is
+    def opening_lines(self) -> list[str]:
+        """Return what was found and what is lacking, in at most ten lines."""
+        lacks = (*self._source_lacks, *self._search_lacks)
+        return vitals.opening_lines(self, self._sources, lacks, self._host, self.url)
+
+    def _find_requests(
+        self, *, limit: int, tenant: str | None = None, model: str | None = None, request: str | None = None
+    ) -> list[dict[str, Any]]:
         """Return ended requests from the ledger, newest first, as the API shows them."""
         if self._ledger is None:
-            return [msgspec.to_builtins(view) for view in self.keeper.snapshot.live.requests[: query.get("limit", 20)]]
-        name = query.pop("request_id", None)
-        rows = self._ledger.find(name) if name else self._ledger.requests(**query)
+            return [msgspec.to_builtins(view) for view in self.keeper.snapshot.live.requests[:limit]]
+        if request is not None:
+            rows = self._ledger.find(request)[:limit]
+        else:
+            rows = self._ledger.requests(limit, tenant=tenant, model=model)
         return [
-            msgspec.to_builtins(request_view(row.request, row.energy, row.server, row.end_unix_ns / 1e9))
+            msgspec.to_builtins(request_view(row.request, row.energy, row.server, row.end_unix_ns / NS_PER_SECOND))
             for row in rows
         ]
 
-    def describe(self) -> list[str]:
-        """Return what was found and what is lacking, in at most ten lines."""
-        lines = [f"inferwatt {__version__} on {self._host}" + (f": {self.url}/" if self.url else "")]
-        devices = [
-            f"{s.device.device} ({s.device.provenance.value} ±{s.device.systematic_ratio:.0%}, {s.name})"
-            for s in self._sources
-        ]
-        lines.append("devices: " + (", ".join(devices) or "none"))
-        servers = [f"{t.name} at {t.url}" for t in self._scraper.health().targets]
-        lines.append("servers: " + (", ".join(servers) or "none yet; looking every few seconds"))
-        lacks = (*self._source_lacks, *self._search_lacks)
-        lines += [f"lacks: {lack.what} -> {lack.fix}" for lack in lacks[:_MOST_LACKS_TOLD]]
-        if len(lacks) > _MOST_LACKS_TOLD:
-            lines.append(f"and {len(lacks) - _MOST_LACKS_TOLD} more on the page")
-        return lines
+
+__all__ = ["Agent", "AgentConfig", "configuration", "main", "record"]
 
 
 def _talks_to(pid: int, url: str) -> bool:
     port = url.rpartition(":")[2].strip("/")
     return port.isdigit() and is_connected(pid, int(port))
-
-
-def configuration(config: Path | None, flags: Mapping[str, object] | None = None) -> Loaded[AgentConfig]:
-    """Return the configuration in force.
-
-    Raises:
-        ConfigError: the file, the environment or a flag is wrong.
-    """
-    names = {"agent.socket": "--socket", "agent.state_dir": "--state-dir", "web.listen": "--listen"}
-    return load(AgentConfig, file=config, environ=os.environ, flags=flags, flag_names=names)
 
 
 def main(
@@ -470,7 +393,7 @@ def _run(agent: Agent, duration_seconds: float | None) -> int:
     before = {number: signal.signal(number, lambda *_: agent.wake()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         agent.start()
-        _tell(agent.describe())
+        _tell(agent.opening_lines())
         agent.wait(duration_seconds)
     finally:
         agent.stop()

@@ -256,8 +256,9 @@ class Keeper:
             incoming.request, tags={k: v for k, v in incoming.request.tags.items() if k in self._tag_keys}
         )
         incoming = replace(incoming, request=request)
+        self._receipts.came(incoming.producer, incoming.seq)
         if request.arrival_ns < self._started_ns and self._is_kept(incoming):
-            self._receipts.came(incoming.producer, incoming.seq, None)
+            self._receipts.done(incoming.producer, incoming.seq)
             self._books.dropped("duplicate")
             return
         self._books.add("inferwatt_records_total", (), 1)
@@ -313,8 +314,10 @@ class Keeper:
                 self._metering.engine_seen(local, None, {incoming.pid}, incoming.received_ns)
         request = replace(incoming.request, engine=engine)
         taken = self._metering.request(request)
-        owed = request.request if taken and request.end_ns is not None else None
-        self._receipts.came(incoming.producer, incoming.seq, owed)
+        if taken and request.end_ns is not None:
+            self._receipts.upon(incoming.producer, incoming.seq, request.request)
+        else:
+            self._receipts.done(incoming.producer, incoming.seq)
 
     def _end_lost(self, now_ns: int) -> None:
         for producer in [name for name, due_ns in self._gone.items() if now_ns >= due_ns]:

@@ -18,20 +18,25 @@ class Receipts:
         self._producers: dict[str, _Producer] = {}
         self._owed: dict[str, list[tuple[str, int]]] = {}
 
-    def came(self, producer: str, seq: int, request: str | None) -> None:
-        """Note a record of message `seq`: kept once `request` is settled, or at once if None."""
-        known = self._producers.setdefault(producer, _Producer())
-        known.waiting.setdefault(seq, 0)
-        if request is not None:
-            known.waiting[seq] += 1
-            self._owed.setdefault(request, []).append((producer, seq))
+    def came(self, producer: str, seq: int) -> None:
+        """Note a record of message `seq`: it is owed until `done`, or until what it waits `upon` is settled."""
+        waiting = self._producers.setdefault(producer, _Producer()).waiting
+        waiting[seq] = waiting.get(seq, 0) + 1
+
+    def upon(self, producer: str, seq: int, request: str) -> None:
+        """Say that a record of message `seq` is kept once `request` is settled."""
+        self._owed.setdefault(request, []).append((producer, seq))
+
+    def done(self, producer: str, seq: int) -> None:
+        """Say that a record of message `seq` needs nothing more."""
+        known = self._producers.get(producer)
+        if known is not None and seq in known.waiting:
+            known.waiting[seq] -= 1
 
     def settled(self, request: str) -> None:
         """Note that a request is kept for good, or never will be."""
         for producer, seq in self._owed.pop(request, ()):
-            waiting = self._producers[producer].waiting
-            if seq in waiting:
-                waiting[seq] -= 1
+            self.done(producer, seq)
 
     def due(self) -> list[tuple[str, int]]:
         """Return, for each producer with news, the message up to which everything is kept."""

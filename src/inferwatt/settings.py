@@ -1,0 +1,61 @@
+"""The whole configuration: one section a room, and where the agent's state lies."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from inferwatt.config import Loaded, load
+from inferwatt.engines.servers import EnginesConfig
+from inferwatt.ledger.sqlite import LedgerConfig
+from inferwatt.sources import SourcesConfig
+from inferwatt.sources.sampler import SamplingConfig
+from inferwatt.web.access import WebConfig
+
+
+class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[agent]`: where its state and its socket are, and which tags of requests are kept."""
+
+    state_dir: str = ""
+    socket: str = ""
+    tag_keys: tuple[str, ...] = ("team", "project", "environment", "task")
+
+
+class TenantsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[tenants]`: whether energy is counted by tenant, and how many are named before they are folded."""
+
+    enabled: bool = True
+    max_tenants: int = 1000
+
+
+class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole configuration: one section a room."""
+
+    agent: AgentSection = AgentSection()
+    sources: SourcesConfig = SourcesConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    engines: EnginesConfig = EnginesConfig()
+    tenants: TenantsSection = TenantsSection()
+    ledger: LedgerConfig = LedgerConfig()
+    web: WebConfig = WebConfig()
+
+
+def state_folder(section: AgentSection) -> Path:
+    """Return where the agent keeps its state: as configured, else by the XDG rules, else /var/lib for a service."""
+    if section.state_dir:
+        return Path(section.state_dir)
+    if os.environ.get("STATE_DIRECTORY"):  # systemd's StateDirectory=
+        return Path(os.environ["STATE_DIRECTORY"].split(":")[0])
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "inferwatt"
+
+
+def configuration(config: Path | None, flags: Mapping[str, object] | None = None) -> Loaded[AgentConfig]:
+    """Return the configuration in force.
+
+    Raises:
+        ConfigError: the file, the environment or a flag is wrong.
+    """
+    names = {"agent.socket": "--socket", "agent.state_dir": "--state-dir", "web.listen": "--listen"}
+    return load(AgentConfig, file=config, environ=os.environ, flags=flags, flag_names=names)

@@ -1,0 +1,89 @@
+"""How the agent itself is: its rooms' own counts for the books, what `/healthz` says, and the lines at its start."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from inferwatt import __version__
+from inferwatt.books import Books
+from inferwatt.engines.scrape import ScraperHealth
+from inferwatt.engines.session import InboxHealth
+from inferwatt.snapshot import Lack
+from inferwatt.sources import Source
+from inferwatt.sources.health import SamplerHealth
+from inferwatt.sources.sampler import USAGE
+
+MOST_LACKS_TOLD = 5
+
+
+class Rooms(Protocol):
+    """The rooms whose health is looked at."""
+
+    def sampler_health(self) -> SamplerHealth:
+        """Return how sampling goes."""
+        ...
+
+    def inbox_health(self) -> InboxHealth:
+        """Return what the inbox took in and turned away."""
+        ...
+
+    def scraper_health(self) -> ScraperHealth:
+        """Return how each server is."""
+        ...
+
+
+def bring_in(rooms: Rooms, books: Books, expected_sources: Iterable[str]) -> frozenset[str]:
+    """Bring the rooms' own counts into the books; return the devices that are stale.
+
+    A source that was looked for and has no device here has no series but `inferwatt_source_up` 0.
+    """
+    sampler = rooms.sampler_health()
+    up = dict.fromkeys(expected_sources, False)
+    for source in sampler.sources:
+        if source.source != USAGE:
+            up[source.source] = up.get(source.source, False) or source.up
+            books.count_to("inferwatt_samples_total", (source.device,), source.samples)
+            books.count_to("inferwatt_samples_lost_total", (source.device,), source.lost)
+    for name, is_up in up.items():
+        books.gauge("inferwatt_source_up", (name,), int(is_up))
+    inbox = rooms.inbox_health()
+    for reason, count in {**inbox.rejected, **inbox.refused}.items():
+        books.count_to("inferwatt_records_dropped_total", (f"inbox_{reason}",), count)
+    for target in rooms.scraper_health().targets:
+        books.count_to("inferwatt_scrapes_total", (target.name,), target.pages + target.failures)
+        books.count_to("inferwatt_scrape_failures_total", (target.name, "page"), target.failures)
+    return frozenset(source.device for source in sampler.sources if source.stale)
+
+
+def healthz(rooms: Rooms, trouble: Sequence[str]) -> dict[str, Any]:
+    """Return what `/healthz` says; only from memory, so that it answers while a device hangs."""
+    sampler = rooms.sampler_health()
+    silent = [s.device for s in sampler.sources if s.stale or (s.samples and not s.up)]
+    found = [*(f"device {name} does not answer" for name in silent), *trouble]
+    return {
+        "status": "degraded" if found else "ok",
+        "trouble": found,
+        "version": __version__,
+        "devices": [asdict(source) for source in sampler.sources],
+        "servers": [{"name": t.name, "url": t.url, "state": t.state} for t in rooms.scraper_health().targets],
+    }
+
+
+def opening_lines(rooms: Rooms, sources: Sequence[Source], lacks: Sequence[Lack], host: str, url: str) -> list[str]:
+    """Return what was found and what is lacking, in at most ten lines."""
+    lines = [f"inferwatt {__version__} on {host}" + (f": {url}/" if url else "")]
+    devices = [
+        f"{s.device.device} ({s.device.provenance.value} ±{s.device.systematic_ratio:.0%}, {s.name})" for s in sources
+    ]
+    lines.append("devices: " + (", ".join(devices) or "none"))
+    servers = [f"{t.name} at {t.url}" for t in rooms.scraper_health().targets]
+    lines.append("servers: " + (", ".join(servers) or "none yet; looking every few seconds"))
+    lines += [f"lacks: {lack.what} -> {lack.fix}" for lack in lacks[:MOST_LACKS_TOLD]]
+    if len(lacks) > MOST_LACKS_TOLD:
+        lines.append(f"and {len(lacks) - MOST_LACKS_TOLD} more on the page")
+    return lines
+
+
+def resolutions(health: ScraperHealth) -> Mapping[str, int]:
+    """Return the step in which each server's token counters move."""
+    return {target.name: target.resolution_tokens for target in health.targets}
