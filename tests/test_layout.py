@@ -90,8 +90,6 @@ def test_import_inferwatt_is_small() -> None:
 
 def test_the_sdk_brings_nothing_into_a_users_process() -> None:
     """The first use of the SDK still loads the standard library only, and asyncio not before it is awaited."""
-    pytest.importorskip("inferwatt.sdk")
-
     loaded = loaded_by("import inferwatt; inferwatt.request")
 
     assert foreign(loaded) == set()
@@ -100,8 +98,6 @@ def test_the_sdk_brings_nothing_into_a_users_process() -> None:
 
 def test_every_public_name_is_there() -> None:
     """What `__all__` promises can be had, and `__all__` is sorted."""
-    pytest.importorskip("inferwatt.sdk")
-
     assert sorted(inferwatt.__all__) == inferwatt.__all__
     assert [name for name in inferwatt.__all__ if not hasattr(inferwatt, name)] == []
 
