@@ -144,7 +144,7 @@ def run(as_json: bool, output: str | None, interval: float, command: tuple[str, 
     short_help="The last requests with their joules.",
     epilog="Example: inferwatt requests --tenant acme-support --limit 5",
 )
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many.")
 @click.option("--tenant", help="Only this tenant's.")
 @click.option("--model", help="Only this model's.")
 @click.option("--url", default=AGENT_URL, show_default=True, help="Where the agent serves.")
@@ -200,16 +200,11 @@ def replay(folder: Path, tier: str | None, rule: str, as_json: bool) -> None:
 @click.option("--defaults", is_flag=True, help="Print a file with every key at its default instead.")
 def config(config: Path | None, defaults: bool) -> None:
     """Print the configuration in force, each value with where it came from: file, environment or default."""
-    import os
+    from inferwatt.config import render_defaults, render_effective
+    from inferwatt.settings import AgentConfig, configuration
 
-    from inferwatt import config as config_module
-    from inferwatt.agent import AgentConfig
-
-    if defaults:
-        click.echo(config_module.render_defaults(AgentConfig), nl=False)
-    else:
-        loaded = config_module.load(AgentConfig, file=config, environ=os.environ)
-        click.echo(config_module.render_effective(loaded), nl=False)
+    text = render_defaults(AgentConfig) if defaults else render_effective(configuration(config))
+    click.echo(text, nl=False)
 
 
 @cli.command(short_help="Which meters this machine has.", epilog="Example: inferwatt sources")
@@ -230,12 +225,9 @@ def sources(as_json: bool) -> None:
 @_as_json
 def engines(config: Path | None, as_json: bool) -> None:
     """List the inference servers that were found or configured, and what is missing to meter them."""
-    import os
-
     from inferwatt import listing
-    from inferwatt.agent import AgentConfig
-    from inferwatt.config import load
     from inferwatt.engines.discover import discover_all
+    from inferwatt.settings import configuration
 
-    found = discover_all(load(AgentConfig, file=config, environ=os.environ).value.engines)
+    found = discover_all(configuration(config).value.engines)
     listing.print_engines(found.engines, found.lacks, as_json=as_json)

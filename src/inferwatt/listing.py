@@ -5,6 +5,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,22 +15,59 @@ from rich.table import Table
 
 from inferwatt.engines.servers import Target
 from inferwatt.errors import Unavailable
+from inferwatt.ledger.queries import LedgerReader
 from inferwatt.records import Device
 from inferwatt.replay import ReplayResult
+from inferwatt.settings import configuration, state_folder
 from inferwatt.snapshot import Lack
+from inferwatt.units import NS_PER_SECOND
+from inferwatt.views import request_view
 
 TIMEOUT_SECONDS = 5.0
 UNKNOWN = "-"
+LEDGER_NAME = "ledger.sqlite"
 
 Row = Mapping[str, Any]
 
 
+class NoAgent(Unavailable):
+    """Nobody answers at the agent's address: the ledger may."""
+
+
 def find_requests(url: str, *, limit: int, tenant: str | None, model: str | None) -> list[Row]:
-    """Return the last requests from the agent at `url`, newest first.
+    """Return the last requests, newest first: from the agent at `url`, else from the ledger that it left.
 
     Raises:
-        Unavailable: no agent answers there, or it refuses.
+        Unavailable: no agent answers there and there is no ledger, or the agent refuses.
     """
+    try:
+        return _from_agent(url, limit=limit, tenant=tenant, model=model)
+    except NoAgent as exc:
+        rows = _from_ledger(limit=limit, tenant=tenant, model=model)
+        if rows is None:
+            raise
+        click.echo(f"{exc.what}: this is from the ledger", err=True)
+        return rows
+
+
+def _from_ledger(*, limit: int, tenant: str | None, model: str | None) -> list[Row] | None:
+    """Return the last requests of the ledger, None where there is none; only read, so that an agent can start."""
+    settings = configuration(None).value
+    path = Path(settings.ledger.path) if settings.ledger.path else state_folder(settings.agent) / LEDGER_NAME
+    if not path.is_file():
+        return None
+    reader = LedgerReader.open(path)
+    try:
+        rows = reader.requests(limit, tenant=tenant, model=model)
+    finally:
+        reader.close()
+    return [
+        msgspec.to_builtins(request_view(row.request, row.energy, row.server, row.end_unix_ns / NS_PER_SECOND))
+        for row in rows
+    ]
+
+
+def _from_agent(url: str, *, limit: int, tenant: str | None, model: str | None) -> list[Row]:
     wanted = {"limit": str(limit), "tenant": tenant, "model": model}
     query = urllib.parse.urlencode({key: value for key, value in wanted.items() if value is not None})
     address = f"{url.rstrip('/')}/v1/requests?{query}"
@@ -42,7 +80,7 @@ def find_requests(url: str, *, limit: int, tenant: str | None, model: str | None
         raise Unavailable(f"the agent refuses: {exc.code} {exc.reason}", where=address, fix="inferwatt agent") from exc
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", exc)
-        raise Unavailable(f"no agent answers: {reason}", where=url, fix="start one: inferwatt agent") from exc
+        raise NoAgent(f"no agent answers: {reason}", where=url, fix="start one: inferwatt agent") from exc
     rows = document.get("requests") if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise Unavailable("this is not an inferwatt agent", where=address, fix="--url http://127.0.0.1:9595")

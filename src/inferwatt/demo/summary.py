@@ -132,8 +132,8 @@ def tokens(settled: Iterable[Settled], server: Mapping[str, int] | None) -> Docu
     known = [record for record in records if record.prompt_tokens is not None and record.output_tokens is not None]
     sums = Counter(prompt_computed=0, cached=0, output=0)
     for record in known:
-        cached = record.cached_tokens or 0
-        sums.update(prompt_computed=(record.prompt_tokens or 0) - cached, cached=cached, output=record.output_tokens)
+        cached, output = record.cached_tokens or 0, record.output_tokens or 0
+        sums.update(prompt_computed=(record.prompt_tokens or 0) - cached, cached=cached, output=output)
     return {
         "records": dict(sums),
         "server": None if server is None else dict(server),
