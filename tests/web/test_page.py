@@ -107,8 +107,9 @@ def tab(context: "BrowserContext", server: StandIn) -> Iterator[Watched]:
 
 
 def open_tab(context: "BrowserContext", server: StandIn) -> Watched:
-    """Open the page and listen to what its tab says and asks for."""
+    """Open the page, on a clock that can be put forward, and listen to what its tab says and asks for."""
     page = context.new_page()
+    page.clock.install()
     page.set_default_timeout(15_000)
     watched = Watched(page, [], [])
     page.on("request", lambda request: watched.addresses.append(request.url))
@@ -177,6 +178,20 @@ def test_the_page_says_since_when_it_is_cut_off(tab: Watched, server: StandIn) -
     tab.page.wait_for_selector(".state p", state="detached")
     tab.wait(".models .hero", "0.113")
     tab.complaints[:] = [each for each in tab.complaints if "ERR_" not in each]  # the browser's own note of the cut
+
+
+@pytest.mark.real
+def test_silence_is_not_taken_for_life(tab: Watched, server: StandIn) -> None:
+    """An agent that is connected but has nothing new is told apart from one that is gone, and from a live one."""
+    server.push(view())
+    tab.page.wait_for_selector(".models .figure")
+    tab.page.clock.fast_forward("00:09")
+    tab.page.wait_for_selector(".state p")
+
+    assert tab.text("[role=status]").startswith("Connected, but without new figures since ")
+
+    server.push(view(NOW_UNIX_SECONDS + 9))
+    tab.page.wait_for_selector(".state p", state="detached")
 
 
 @pytest.mark.real

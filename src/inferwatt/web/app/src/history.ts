@@ -17,12 +17,18 @@ export class History {
 
   add(view: LiveView): void {
     const last = this.unixSeconds[this.unixSeconds.length - 1];
-    if (last !== undefined && view.unix_seconds <= last) return;
+    if (last !== undefined && view.unix_seconds < last) this.clear(); // the agent's clock was set back
+    if (view.unix_seconds === last) return;
     if (last !== undefined && view.unix_seconds - last > GAP_SECONDS) this.push(last + 0.001, new Map());
     const now = new Map(view.devices.map((each) => [each.device, each.stale ? null : each.power_watts]));
     this.push(view.unix_seconds, now);
     this.forget(view.unix_seconds - KEEP_SECONDS);
     this.version += 1;
+  }
+
+  private clear(): void {
+    this.unixSeconds.length = 0;
+    this.watts.clear();
   }
 
   private push(unixSeconds: number, watts: Map<string, number | null>): void {

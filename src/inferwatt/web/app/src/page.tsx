@@ -30,7 +30,7 @@ export function Page({ view, link, history }: Props): JSX.Element {
     <>
       <Masthead view={view} unit={unit} setUnit={setUnit} theme={theme} setTheme={setTheme} link={link} />
       <State link={link} />
-      <main class={link.state === "lost" ? "outdated" : ""}>
+      <main class={link.state === "lost" || link.state === "silent" ? "outdated" : ""}>
         {view === null ? <p class="empty first">Waiting for the first figures.</p> : (
           <Panels view={view} history={history} unit={unit} dark={dark} />
         )}
@@ -91,7 +91,7 @@ function Masthead({ view, unit, setUnit, theme, setTheme, link }: MastheadProps)
       </p>
       <p class={`light ${link.state}`} aria-hidden="true">
         <i key={view?.unix_seconds} />
-        {link.state === "live" ? "live" : link.state === "lost" ? "lost" : "connecting"}
+        {link.state}
       </p>
       <Choice label="Unit of energy" values={UNITS} value={unit} onChange={setUnit} />
       <Choice label="Theme" values={THEMES} value={theme} onChange={setTheme} />
@@ -112,13 +112,15 @@ function Mark(): JSX.Element {
 
 /** Spoken politely, and only when the connection changes: a figure a second is not news. */
 function State({ link }: { link: Link }): JSX.Element {
+  const cut = link.state === "lost" || link.state === "silent";
+  const what = link.state === "lost" ? "Disconnected" : "Connected, but without new figures";
   return (
     <div class="state" role="status" aria-live="polite">
-      {link.state === "lost" && (
+      {cut && (
         <p>
           {link.sinceUnixSeconds === null
             ? "The agent does not answer."
-            : `Disconnected since ${clock(link.sinceUnixSeconds)}. These are the last figures that came.`}{" "}
+            : `${what} since ${clock(link.sinceUnixSeconds)}. These are the last figures that came.`}{" "}
           Trying again.
         </p>
       )}
