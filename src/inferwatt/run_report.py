@@ -18,13 +18,15 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inferwatt.run import Report
-from inferwatt.run_meter import DeviceFigures, Share
+
+if TYPE_CHECKING:  # the summary must come even where the meter cannot be imported
+    from inferwatt.run_meter import DeviceFigures, Share
 
 
-def bounds(energy_joules: float, share: Share | None, systematic_ratio: float) -> tuple[float, float]:
+def bounds(energy_joules: float, share: "Share | None", systematic_ratio: float) -> tuple[float, float]:
     """Return the split's and the sensor's bounds together, joules."""
     low, high = (share.low_joules, share.high_joules) if share else (energy_joules, energy_joules)
     return max(0.0, low * (1 - systematic_ratio)), high * (1 + systematic_ratio)
@@ -43,7 +45,7 @@ def as_document(report: Report) -> dict[str, Any]:
     }
 
 
-def _device_document(figures: DeviceFigures, duration_seconds: float) -> dict[str, Any]:
+def _device_document(figures: "DeviceFigures", duration_seconds: float) -> dict[str, Any]:
     device, share = figures.device, figures.share
     low, high = bounds(figures.energy_joules, None, device.systematic_ratio)
     document: dict[str, Any] = {
@@ -70,7 +72,7 @@ def _device_document(figures: DeviceFigures, duration_seconds: float) -> dict[st
     return document
 
 
-def _totals(devices: Sequence[DeviceFigures]) -> list[dict[str, Any]]:
+def _totals(devices: Sequence["DeviceFigures"]) -> list[dict[str, Any]]:
     """Sum the devices of each provenance; bounds add linearly, and an unknown share makes the sum unknown."""
     totals = []
     for provenance in sorted({figures.device.provenance for figures in devices}):
