@@ -24,11 +24,10 @@ from inferwatt.export.catalog import (
 )
 from inferwatt.records import FOLDED_TENANT, Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
-from inferwatt.units import NS_PER_SECOND, joules, seconds
+from inferwatt.tokens import TokenBooks, Tokens
+from inferwatt.units import joules, seconds
 
 _MAX_REQUEST_ID_CHARACTERS = 64
-_QUIET_NS = 3 * NS_PER_SECOND
-"""How long an engine must have been quiet before its own count is compared with the records: both are then whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +36,6 @@ class BooksConfig:
 
     max_tenants: int = 1000
     by_tenant: bool = True
-
-
-@dataclass(slots=True)
-class Tokens:
-    """Tokens by kind."""
-
-    prompt: int = 0
-    cached: int = 0
-    output: int = 0
-
-
-@dataclass(slots=True)
-class _EngineBooks:
-    """One engine's tokens: by the records, by its own page, and those of its page that no record explains."""
-
-    recorded: Tokens
-    counted: Tokens
-    unlisted: Tokens
-    was_counted: bool = False
-    was_recorded: bool = False
-    open_requests: int = 0
-    last_end_ns: int = 0
 
 
 class Books:
@@ -73,7 +50,7 @@ class Books:
         self._followed: dict[tuple[str, Labels], float] = {}
         self._devices: dict[str, Device] = {}
         self._engines: dict[str, Engine] = {}
-        self._tokens: dict[str, _EngineBooks] = {}
+        self._tokens: dict[str, TokenBooks] = {}
         self._tenants: set[str] = set()
         self._folded: set[str] = set()
 
@@ -105,7 +82,7 @@ class Books:
     def add_engine(self, engine: Engine, version: str = "") -> None:
         """Make an engine known."""
         self._engines[engine.engine] = engine
-        self._tokens.setdefault(engine.engine, _EngineBooks(Tokens(), Tokens(), Tokens()))
+        self._tokens.setdefault(engine.engine, TokenBooks())
         self.gauge("inferwatt_server_info", (engine.server, engine.kind, version, "", "", ""), 1)
 
     @property
@@ -215,20 +192,16 @@ class Books:
             self.observe("inferwatt_request_energy_per_output_token_joules", labels, each, exemplar)
 
     def _tokens_of(self, request: Request, model: str, server: str) -> None:
+        prompt, cached = request.prompt_tokens or 0, request.cached_tokens or 0
+        tokens = Tokens(max(prompt - cached, 0), cached, request.output_tokens or 0)
+        self._count_tokens(model, server, tokens)
         books = self._tokens.get(request.engine)
-        prompt, cached, output = request.prompt_tokens or 0, request.cached_tokens or 0, request.output_tokens or 0
-        computed = max(prompt - cached, 0)
-        self._count_tokens(model, server, Tokens(computed, cached, output))
         if books is not None:
-            books.was_recorded = True
-            books.recorded.prompt += computed
-            books.recorded.cached += cached
-            books.recorded.output += output
-            books.last_end_ns = max(books.last_end_ns, request.end_ns or 0)
+            books.record(tokens, request.end_ns or 0)
 
     def _count_tokens(self, model: str, server: str, tokens: Tokens) -> None:
         for name, labels, amount in (
-            ("inferwatt_prompt_tokens_total", (model, server, CACHE_NONE), tokens.prompt),
+            ("inferwatt_prompt_tokens_total", (model, server, CACHE_NONE), tokens.computed),
             ("inferwatt_prompt_tokens_total", (model, server, CACHE_READ), tokens.cached),
             ("inferwatt_output_tokens_total", (model, server), tokens.output),
         ):
@@ -270,22 +243,9 @@ class Books:
     def sums(self, sums: Sums) -> None:
         """Take what a server counted itself; where no record ever came, that is all there is."""
         books = self._tokens.get(sums.engine)
-        if books is None:
-            return
-        books.was_counted = True
-        gained = Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0)
-        books.counted.prompt += gained.prompt
-        books.counted.cached += gained.cached
-        books.counted.output += gained.output
-        if not books.was_recorded and not books.open_requests:
-            self._list(sums.engine, books, gained)
-
-    def _list(self, engine: str, books: _EngineBooks, tokens: Tokens) -> None:
-        model, server = self._names(engine)
-        self._count_tokens(model, server, tokens)
-        books.unlisted.prompt += tokens.prompt
-        books.unlisted.cached += tokens.cached
-        books.unlisted.output += tokens.output
+        if books is not None:
+            gained = Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0)
+            self._count_tokens(*self._names(sums.engine), books.count(gained))
 
     def open_requests(self, by_engine: Mapping[str, int]) -> None:
         """Note how many requests are open."""
@@ -296,29 +256,23 @@ class Books:
     def reconcile(self, now_ns: int, resolution_tokens: Mapping[str, int]) -> None:
         """Compare records with the servers' own pages, where both are whole.
 
-        What a page counts beyond the records is unlisted work; records beyond the page are a disagreement.
+        What a page counts beyond the records is unlisted work; records beyond the page are a disagreement, unless
+        they differ by less than the step in which the page's counters move.
         """
         for name, books in self._tokens.items():
-            if not (books.was_counted and books.was_recorded) or books.open_requests:
+            compared = books.reconcile(now_ns)
+            if compared is None:
                 continue
-            if now_ns - books.last_end_ns < _QUIET_NS:
-                continue
-            missing = Tokens(
-                *(
-                    getattr(books.counted, kind) - getattr(books.recorded, kind) - getattr(books.unlisted, kind)
-                    for kind in ("prompt", "cached", "output")
-                )
-            )
-            self._list(name, books, Tokens(max(missing.prompt, 0), max(missing.cached, 0), max(missing.output, 0)))
-            step = resolution_tokens.get(name, 1)
+            unlisted, disagreement = compared
             labels = self._names(name)
-            for kind, count in (("prompt", -missing.prompt), ("output", -missing.output)):
+            self._count_tokens(*labels, unlisted)
+            step = resolution_tokens.get(name, 1)
+            for kind, count in (("prompt", disagreement.computed), ("output", disagreement.output)):
                 self.gauge("inferwatt_token_disagreement_tokens", (*labels, kind), count if count >= step else 0)
 
-    def tokens(self, engine: str) -> tuple[Tokens, Tokens, Tokens]:
-        """Return an engine's tokens: by records, by its own page, and of that page unlisted."""
-        books = self._tokens.get(engine) or _EngineBooks(Tokens(), Tokens(), Tokens())
-        return books.recorded, books.counted, books.unlisted
+    def tokens(self, engine: str) -> TokenBooks:
+        """Return an engine's token books."""
+        return self._tokens.get(engine) or TokenBooks()
 
 
 def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:

@@ -162,7 +162,7 @@ class Views:
         """Return the output tokens of a model: of its records, and those of its server's page that have none."""
         count = self._counts.get((model, server))
         unlisted = sum(
-            self._books.tokens(name)[2].output
+            self._books.tokens(name).unlisted.output
             for name, engine in self._books.engines.items()
             if (engine.model, engine.server) == (model, server)
         )

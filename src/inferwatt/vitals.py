@@ -71,7 +71,7 @@ def healthz(rooms: Rooms, trouble: Sequence[str]) -> dict[str, Any]:
 
 def opening_lines(rooms: Rooms, sources: Sequence[Source], lacks: Sequence[Lack], host: str, url: str) -> list[str]:
     """Return what was found and what is lacking, in at most ten lines."""
-    lines = [f"inferwatt {__version__} on {host}" + (f": {url}/" if url else "")]
+    lines = [f"inferwatt {__version__} on {host}" + (f": {url}" if url else "")]
     devices = [
         f"{s.device.device} ({s.device.provenance.value} ±{s.device.systematic_ratio:.0%}, {s.name})" for s in sources
     ]

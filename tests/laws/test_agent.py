@@ -15,9 +15,10 @@ from inferwatt.endpoint import Peer
 from inferwatt.engines.session import Incoming, Reception, Session
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry, SourceGone, SourceRetry
-from inferwatt.keeper import Keeper, ProducerGone
+from inferwatt.keeper import Keeper
 from inferwatt.ledger.rows import Committed, LedgerBatch, RequestRow
 from inferwatt.metering import Metering
+from inferwatt.ports import ProducerGone
 from inferwatt.records import (
     Component,
     Device,

@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, SlotTable, TickEnergy
-from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
 from inferwatt.attribution.engine import EngineState
-from inferwatt.attribution.idle import BaselinePower, IdlePower
+from inferwatt.attribution.sharing import Power, Sharing
+from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.split import apportion
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
-from inferwatt.attribution.work import Floats, Work
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
     Activity,
@@ -33,27 +32,21 @@ from inferwatt.records import (
     Sums,
     Tier,
 )
-from inferwatt.units import NS_PER_SECOND, watts
+from inferwatt.units import NS_PER_SECOND
 
 _STALE_NS = 2 * NS_PER_SECOND
-_FULL_TICK_RATIO = 0.2
-_SPREAD = {Tier.STEP_EXACT: 0.15, Tier.STEP_RECONSTRUCTED: 0.35, Tier.REQUEST_SPAN: 0.6, Tier.TOKEN_SHARE: 1.0}
-"""How much of the distance between the two extreme splits (all shared, all own) the 90% interval spans, by tier. A
-first setting, to be calibrated against simulated truth."""
 
 
 @dataclass(slots=True)
 class _DeviceState:
-    """One device: its timeline, its idle power, its open ticks and who was seen holding it."""
+    """One device: its timeline, its power, its accounts and its open ticks."""
 
     device: Device
     timeline: Timeline
-    idle: IdlePower
-    baseline: BaselinePower
+    power: Power
     totals: DeviceTotals
     slot_class: int
     pending: deque[Tick] = field(default_factory=deque)
-    activity: deque[Activity] = field(default_factory=deque)
     closed_ns: int = 0
     given_up_ns: int = 0
     seen_ns: int = 0
@@ -85,7 +78,7 @@ class Attributor:
         self._devices: dict[str, _DeviceState] = {}
         self._engines: dict[str, EngineState] = {}
         self._models: dict[str, Model] = {}
-        self._costs: dict[tuple[str, str], CostModel] = {}
+        self._sharing = Sharing(self._engines, rule)
         self._slots = SlotTable()
 
     # What there is.
@@ -95,7 +88,7 @@ class Attributor:
         if device.device not in self._devices:
             slot_class = self._slots.slot_class(device.component, device.provenance, device.systematic_ratio)
             self._devices[device.device] = _DeviceState(
-                device, Timeline(device), IdlePower(device), BaselinePower(device), DeviceTotals(), slot_class
+                device, Timeline(device), Power.of(device), DeviceTotals(), slot_class
             )
 
     def add_model(self, model: Model) -> None:
@@ -136,7 +129,7 @@ class Attributor:
         """Take who held a device for a while; of an unknown device it is ignored."""
         state = self._devices.get(activity.device)
         if state is not None and activity.t1_ns > activity.t0_ns:
-            state.activity.append(activity)
+            state.power.activity.append(activity)
 
     def step(self, step: Step) -> None:
         """Take one engine step.
@@ -243,7 +236,7 @@ class Attributor:
                 if not last:
                     continue
                 self._slots.divide(self._pool, engine.engine.engine, self._rule)
-            for life in engine.ended(closed_ns, last=last):
+            for life in engine.ended(closed_ns, self._slots, last=last):
                 late += stale
                 requests.append((life.record, self._slots.settle(life, now_ns)))
         self._slots.rest(now_ns)
@@ -269,138 +262,24 @@ class Attributor:
             tick = state.pending.popleft()
             yield self._close(state, tick)
             state.closed_ns = tick.t1_ns
-            while state.activity and state.activity[0].t1_ns <= tick.t1_ns:
-                state.activity.popleft()
+            while state.power.activity and state.power.activity[0].t1_ns <= tick.t1_ns:
+                state.power.activity.popleft()
 
     def _close(self, state: _DeviceState, tick: Tick) -> TickEnergy:
         shares = Shares()
         if tick.kind is TickKind.RESET or tick.t0_ns < state.given_up_ns:
             shares.unattributed = float(tick.energy_uj)
         else:
-            self._share(state, tick, shares)
+            self._sharing.share(state.power, tick, shares)
         result = self._book(state, tick, shares)
         state.totals.add(result)
         return result
-
-    def _share(self, state: _DeviceState, tick: Tick, shares: Shares) -> None:
-        """Fill in who used the tick's energy, µJ as floats."""
-        engines = [e for e in self._engines.values() if state.device.device in e.engine.devices]
-        held = _held(state.activity, tick)
-        if held is None:
-            work = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
-            self._share_alone(state, tick, engines, {name: w for name, w in work.items() if w}, shares)
-        else:
-            self._share_held(state, tick, engines, held, shares)
-
-    def _share_alone(
-        self, state: _DeviceState, tick: Tick, engines: list[EngineState], work: dict[str, Work], shares: Shares
-    ) -> None:
-        """Share a tick of a device on which only our engines run: all of it, less idle power in the gaps."""
-        unlisted = {e.engine.engine: e for e in engines if e.engine.engine not in work and e.counted(tick)}
-        busy_ns = max((w.busy_ns for w in work.values()), default=0)
-        if unlisted:
-            busy_ns = tick.elapsed_ns
-        gap_ns = max(tick.elapsed_ns - busy_ns, 0)
-        idle_uj = tick.energy_uj * gap_ns / tick.elapsed_ns
-        if busy_ns and state.idle.watts is not None and tick.kind is TickKind.NORMAL:
-            idle_uj = min(idle_uj, state.idle.watts * gap_ns / 1000)
-        if busy_ns:
-            state.idle.worked(tick.t1_ns)
-        elif tick.kind is TickKind.NORMAL:
-            state.idle.quiet(tick.t0_ns, watts(tick.energy_uj, tick.elapsed_ns))
-        if tick.kind is TickKind.BRIDGED:
-            shares.unattributed += idle_uj
-        else:
-            shares.add_idle(idle_uj, [e.engine.engine for e in engines if e.loaded])
-        active_uj = tick.energy_uj - idle_uj
-        if not busy_ns or active_uj <= 0:
-            return
-        parts = len(work) + len(unlisted)
-        for name, engine in unlisted.items():
-            shares.add_unlisted(name, active_uj / parts, engine.unlisted_prefill_ratio(tick))
-        self._share_work(state, tick, work, active_uj * len(work) / parts, shares)
-
-    def _share_held(
-        self, state: _DeviceState, tick: Tick, engines: list[EngineState], held: Activity, shares: Shares
-    ) -> None:
-        """Share a tick of a device whose use by processes is known.
-
-        Its baseline belongs to who holds the capacity, used or not; what is above it to who used it.
-        """
-        used = sum(held.shares.values()) + held.other_ratio
-        state.baseline.learn(min(used, 1.0), watts(tick.energy_uj, tick.elapsed_ns))
-        base_uj = min(state.baseline.watts * tick.elapsed_ns / 1000, float(tick.energy_uj))
-        if used <= 0:
-            base_uj = float(tick.energy_uj)
-        whole = max(used, 1.0)
-        dynamic_uj = tick.energy_uj - base_uj
-
-        def part_uj(ratio: float) -> float:
-            return base_uj * ratio / whole + (dynamic_uj * ratio / used if used > 0 else 0.0)
-
-        resident = [e.engine.engine for e in engines if e.loaded]
-        shares.other += part_uj(held.other_ratio)
-        shares.add_idle(base_uj * (whole - used) / whole, resident)
-        known = {e.engine.engine: e for e in engines}
-        for name, ratio in held.shares.items():
-            engine = known.get(name)
-            if engine is None:
-                shares.other += part_uj(ratio)
-                continue
-            work = engine.work(tick.t0_ns, tick.t1_ns) if engine.may_work(tick.t1_ns) else None
-            if work is not None:
-                self._share_work(state, tick, {name: work}, part_uj(ratio), shares)
-            elif engine.counted(tick):
-                shares.add_unlisted(name, part_uj(ratio), engine.unlisted_prefill_ratio(tick))
-            else:
-                shares.add_idle(part_uj(ratio), [name])
-
-    def _share_work(
-        self, state: _DeviceState, tick: Tick, work: dict[str, Work], active_uj: float, shares: Shares
-    ) -> None:
-        """Share active energy among the rows of work, by what each is expected to have used."""
-        if active_uj <= 0 or not work:
-            return
-        weighed = []
-        for name, rows in work.items():
-            engine = self._engines[name]
-            cost = self._cost(engine, state.device)
-            engine.teach(cost, tick.t0_ns, tick.t1_ns)
-            full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
-            if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
-                cost.learn_energy(rows, active_uj)
-            weighed.append((engine, rows, *cost.shares(rows)))
-        total = sum(float(expected.sum()) for _, _, expected, _, _ in weighed)
-        if total <= 0:
-            shares.unattributed += active_uj
-            return
-        for engine, rows, expected, shared, own in weighed:
-            part_uj = active_uj * float(expected.sum()) / total
-            unlisted = engine.unlisted_part(tick, rows)
-            if unlisted > 0:
-                shares.add_unlisted(engine.engine.engine, part_uj * unlisted, engine.unlisted_prefill_ratio(tick))
-                part_uj *= 1 - unlisted
-            if self._rule is not Rule.SHAPLEY:
-                shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj
-                continue
-            spread = np.abs(_scaled(shared, part_uj) - _scaled(own, part_uj)) * _SPREAD[engine.tier_in(rows)]
-            shares.add_rows(rows.slot, rows.prefill, _scaled(expected, part_uj), spread)
-
-    def _cost(self, engine: EngineState, device: Device) -> CostModel:
-        key = (engine.engine.engine, device.device)
-        cost = self._costs.get(key)
-        if cost is None:
-            cost = self._costs[key] = CostModel(
-                1.0 / device.peak_flops if device.peak_flops and engine.shaped else 0.0,
-                1.0 / device.peak_bytes_per_second if device.peak_bytes_per_second and engine.shaped else 0.0,
-            )
-        return cost
 
     def _book(self, state: _DeviceState, tick: Tick, shares: Shares) -> TickEnergy:
         """Round the shares to whole microjoules that sum to the tick, and write them to the requests' accounts."""
         only = shares.only_account
         if only is not None:
-            return _whole(tick, shares, only)
+            return whole_tick(tick, shares, only)
         keys, fair, spread = shares.members()
         alive = self._slots.alive(keys)
         if not alive.all():
@@ -414,51 +293,3 @@ class Attributor:
         for name, pooled_uj in result.pooled.items():
             self._pool.add(state.slot_class, name, pooled_uj)
         return result
-
-
-def _whole(tick: Tick, shares: Shares, account: str) -> TickEnergy:
-    """Return a tick that belongs to one account alone: the common case while nothing runs."""
-    uj = tick.energy_uj
-    return TickEnergy(
-        device=tick.device,
-        t0_ns=tick.t0_ns,
-        t1_ns=tick.t1_ns,
-        energy_uj=uj,
-        requests={},
-        unlisted={},
-        idle_resident=dict.fromkeys(shares.idle_resident, uj),
-        idle_empty_uj=uj if account == "idle_empty" else 0,
-        other_uj=uj if account == "other" else 0,
-        unattributed_uj=uj if account == "unattributed" else 0,
-    )
-
-
-def _scaled(weights: Floats, total_uj: float) -> Floats:
-    total = float(weights.sum())
-    return weights * (total_uj / total) if total > 0 else weights
-
-
-def _held(activities: deque[Activity], tick: Tick) -> Activity | None:
-    """Return the mean activity over the tick, weighted by time; None where nothing is known of it."""
-    shares: dict[str, float] = {}
-    other = 0.0
-    covered_ns = 0
-    for seen in activities:
-        if seen.t0_ns >= tick.t1_ns:
-            break
-        inside_ns = min(seen.t1_ns, tick.t1_ns) - max(seen.t0_ns, tick.t0_ns)
-        if inside_ns <= 0:
-            continue
-        covered_ns += inside_ns
-        other += seen.other_ratio * inside_ns
-        for name, ratio in seen.shares.items():
-            shares[name] = shares.get(name, 0.0) + ratio * inside_ns
-    if covered_ns == 0:
-        return None
-    return Activity(
-        tick.t0_ns,
-        tick.t1_ns,
-        tick.device,
-        {name: value / covered_ns for name, value in shares.items()},
-        other / covered_ns,
-    )

@@ -1,15 +1,16 @@
 """What one engine did: its steps, its requests' lives, and what its server counted itself. Pure."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from inferwatt.attribution.accounts import SlotTable
 from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
+from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_spans, from_steps
+from inferwatt.attribution.work import Ints, Shape, StepRows, StepStore, Work, from_spans, from_steps
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
 
@@ -31,7 +32,9 @@ class EngineState:
         self._sums: deque[tuple[Sums, float]] = deque()
         self._step_count = 0
         self._untaught: list[StepRows] = []
-        self._ended: deque[Life] = deque()
+        self._slot_of: dict[str, int] = {}
+        self._last_names: tuple[str, ...] = ()
+        self._last_slots = np.zeros(0, dtype=np.int64)
         self.set_model(model)
 
     def set_model(self, model: Model | None) -> None:
@@ -46,14 +49,18 @@ class EngineState:
         if not step.members or list(Tier).index(self._best_tier) > 0:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
-        numbers = [self._slot(name, step.t1_ns, slots) for name in names]
+        if names != self._last_names:
+            self._last_names, self._last_slots = names, self._slots_of(names, slots)
+        slots.note_step(self._last_slots, step.t1_ns)
         rows = StepRows(
             step.t0_ns,
             step.t1_ns,
-            np.array(numbers),
+            self._last_slots,
             np.array(new_tokens, dtype=np.float64),
             np.array(context_tokens, dtype=np.float64),
-            np.array([phase == Phase.PREFILL for phase in phases]),
+            np.array([phase == Phase.PREFILL for phase in phases])
+            if Phase.PREFILL in phases
+            else np.zeros(len(phases), dtype=np.bool_),
         )
         self._stepped = True
         self.steps.add(rows)
@@ -61,15 +68,18 @@ class EngineState:
         if self._step_count < _TAUGHT_STEPS or self._step_count % _TEACH_EVERY == 0:
             self._untaught.append(rows)
 
-    def _slot(self, name: str, t1_ns: int, slots: SlotTable) -> int:
-        life = slots.life(name)
-        if life is None:
-            life = slots.open(Request(name, engine=self.engine.engine, model=self.engine.model), Tier.STEP_EXACT)
-            self.lives.add(life)
-        if not life.stepped:
+    def _slots_of(self, names: Sequence[str], slots: SlotTable) -> Ints:
+        """Return the members' slots; a member that is new gets an account."""
+        known = self._slot_of
+        new = [name for name in names if name not in known]
+        for name in new:
+            life = slots.life(name)
+            if life is None:
+                life = slots.open(Request(name, engine=self.engine.engine, model=self.engine.model), Tier.STEP_EXACT)
+                self.lives.add(life)
             life.tier, life.stepped = Tier.STEP_EXACT, True
-        life.last_step_end_ns = max(life.last_step_end_ns, t1_ns)
-        return life.slot
+            known[name] = life.slot
+        return np.array([known[name] for name in names])
 
     def add_request(self, request: Request, slots: SlotTable) -> None:
         """Keep what is known of a request.
@@ -94,9 +104,16 @@ class EngineState:
         life.span = None
         self.lives.rates.learn(request)
 
-    def ended(self, closed_ns: int, *, last: bool) -> list[Life]:
+    def ended(self, closed_ns: int, slots: SlotTable, *, last: bool) -> list[Life]:
         """Return the requests that ended by `closed_ns` (`last`: all of them) and forget them."""
-        return self.lives.ended(FAR_NS if last else closed_ns)
+        if self._stepped:
+            for life in self.lives.active.values():
+                if life.record.end_ns is not None:
+                    life.last_step_end_ns = slots.last_step_end_ns(life.slot)
+        done = self.lives.ended(FAR_NS if last else closed_ns)
+        for life in done:
+            self._slot_of.pop(life.record.request, None)
+        return done
 
     def forget_steps(self, closed_ns: int) -> None:
         """Drop the steps, and the server's own counts, that no tick can need any more."""

@@ -48,7 +48,7 @@ class Rates:
 
     @property
     def prefill_seconds_per_token(self) -> float | None:
-        """The lower quartile of time to first token per computed token: the requests that did not queue; None of too few."""
+        """The lower quartile of time to first token per computed token, of requests that did not queue; else None."""
         seen = sorted(self._prefill_seconds_per_token)
         return seen[len(seen) // 4] if len(seen) >= _ENOUGH else None
 

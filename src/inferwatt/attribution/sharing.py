@@ -1,0 +1,187 @@
+"""How one tick is shared: who worked in it, who held the device, what was idle, what nobody can explain. Pure."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from inferwatt.attribution.accounts import Shares
+from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.engine import EngineState
+from inferwatt.attribution.idle import BaselinePower, IdlePower
+from inferwatt.attribution.timeline import Tick, TickKind
+from inferwatt.attribution.work import Floats, Work
+from inferwatt.records import Activity, Device, Rule, Tier
+from inferwatt.units import watts
+
+_FULL_TICK_RATIO = 0.2
+"""A tick that was busy for less than this teaches the cost model nothing."""
+_SPREAD = {Tier.STEP_EXACT: 0.15, Tier.STEP_RECONSTRUCTED: 0.35, Tier.REQUEST_SPAN: 0.6, Tier.TOKEN_SHARE: 1.0}
+"""How much of the distance between the two extreme splits (all shared, all own) the 90% interval spans, by tier. A
+first setting, to be calibrated against simulated truth."""
+
+
+@dataclass(slots=True)
+class Power:
+    """What is known of one device beside its counter: its idle power, its baseline, and who was seen holding it."""
+
+    device: Device
+    idle: IdlePower
+    baseline: BaselinePower
+    activity: deque[Activity] = field(default_factory=deque)
+
+    @classmethod
+    def of(cls, device: Device) -> "Power":
+        """Return what is known of a device at first."""
+        return cls(device, IdlePower(device), BaselinePower(device))
+
+
+class Sharing:
+    """Shares ticks among the engines that it is given, and learns what work costs on each device."""
+
+    def __init__(self, engines: Mapping[str, EngineState], rule: Rule) -> None:
+        self._engines = engines
+        self._rule = rule
+        self._costs: dict[tuple[str, str], CostModel] = {}
+
+    def share(self, power: Power, tick: Tick, shares: Shares) -> None:
+        """Fill in who used the tick's energy, µJ as floats."""
+        engines = [e for e in self._engines.values() if power.device.device in e.engine.devices]
+        held = mean_activity(power.activity, tick)
+        if held is None:
+            work = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
+            self._alone(power, tick, engines, {name: w for name, w in work.items() if w}, shares)
+        else:
+            self._held(power, tick, engines, held, shares)
+
+    def _alone(
+        self, power: Power, tick: Tick, engines: list[EngineState], work: dict[str, Work], shares: Shares
+    ) -> None:
+        """Share a tick of a device on which only our engines run: all of it, less idle power in the gaps."""
+        unlisted = {e.engine.engine: e for e in engines if e.engine.engine not in work and e.counted(tick)}
+        busy_ns = max((w.busy_ns for w in work.values()), default=0)
+        if unlisted:
+            busy_ns = tick.elapsed_ns
+        gap_ns = max(tick.elapsed_ns - busy_ns, 0)
+        idle_uj = tick.energy_uj * gap_ns / tick.elapsed_ns
+        if busy_ns and power.idle.watts is not None and tick.kind is TickKind.NORMAL:
+            idle_uj = min(idle_uj, power.idle.watts * gap_ns / 1000)
+        if busy_ns:
+            power.idle.worked(tick.t1_ns)
+        elif tick.kind is TickKind.NORMAL:
+            power.idle.quiet(tick.t0_ns, watts(tick.energy_uj, tick.elapsed_ns))
+        if tick.kind is TickKind.BRIDGED:
+            shares.unattributed += idle_uj
+        else:
+            shares.add_idle(idle_uj, [e.engine.engine for e in engines if e.loaded])
+        active_uj = tick.energy_uj - idle_uj
+        if not busy_ns or active_uj <= 0:
+            return
+        parts = len(work) + len(unlisted)
+        for name, engine in unlisted.items():
+            shares.add_unlisted(name, active_uj / parts, engine.unlisted_prefill_ratio(tick))
+        self._work(power, tick, work, active_uj * len(work) / parts, shares)
+
+    def _held(self, power: Power, tick: Tick, engines: list[EngineState], held: Activity, shares: Shares) -> None:
+        """Share a tick of a device whose use by processes is known.
+
+        Its baseline belongs to who holds the capacity, used or not; what is above it to who used it.
+        """
+        used = sum(held.shares.values()) + held.other_ratio
+        power.baseline.learn(min(used, 1.0), watts(tick.energy_uj, tick.elapsed_ns))
+        base_uj = min(power.baseline.watts * tick.elapsed_ns / 1000, float(tick.energy_uj))
+        if used <= 0:
+            base_uj = float(tick.energy_uj)
+        whole = max(used, 1.0)
+        dynamic_uj = tick.energy_uj - base_uj
+
+        def part_uj(ratio: float) -> float:
+            return base_uj * ratio / whole + (dynamic_uj * ratio / used if used > 0 else 0.0)
+
+        resident = [e.engine.engine for e in engines if e.loaded]
+        shares.other += part_uj(held.other_ratio)
+        shares.add_idle(base_uj * (whole - used) / whole, resident)
+        known = {e.engine.engine: e for e in engines}
+        for name, ratio in held.shares.items():
+            engine = known.get(name)
+            if engine is None:
+                shares.other += part_uj(ratio)
+                continue
+            work = engine.work(tick.t0_ns, tick.t1_ns) if engine.may_work(tick.t1_ns) else None
+            if work is not None:
+                self._work(power, tick, {name: work}, part_uj(ratio), shares)
+            elif engine.counted(tick):
+                shares.add_unlisted(name, part_uj(ratio), engine.unlisted_prefill_ratio(tick))
+            else:
+                shares.add_idle(part_uj(ratio), [name])
+
+    def _work(self, power: Power, tick: Tick, work: dict[str, Work], active_uj: float, shares: Shares) -> None:
+        """Share active energy among the rows of work, by what each is expected to have used."""
+        if active_uj <= 0 or not work:
+            return
+        weighed = []
+        for name, rows in work.items():
+            engine = self._engines[name]
+            cost = self._cost(engine, power.device)
+            engine.teach(cost, tick.t0_ns, tick.t1_ns)
+            full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
+            if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
+                cost.learn_energy(rows, active_uj)
+            weighed.append((engine, rows, *cost.shares(rows)))
+        total = sum(float(expected.sum()) for _, _, expected, _, _ in weighed)
+        if total <= 0:
+            shares.unattributed += active_uj
+            return
+        for engine, rows, expected, shared, own in weighed:
+            part_uj = active_uj * float(expected.sum()) / total
+            unlisted = engine.unlisted_part(tick, rows)
+            if unlisted > 0:
+                shares.add_unlisted(engine.engine.engine, part_uj * unlisted, engine.unlisted_prefill_ratio(tick))
+                part_uj *= 1 - unlisted
+            if self._rule is not Rule.SHAPLEY:
+                shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj
+                continue
+            spread = np.abs(_scaled(shared, part_uj) - _scaled(own, part_uj)) * _SPREAD[engine.tier_in(rows)]
+            shares.add_rows(rows.slot, rows.prefill, _scaled(expected, part_uj), spread)
+
+    def _cost(self, engine: EngineState, device: Device) -> CostModel:
+        key = (engine.engine.engine, device.device)
+        cost = self._costs.get(key)
+        if cost is None:
+            cost = self._costs[key] = CostModel(
+                1.0 / device.peak_flops if device.peak_flops and engine.shaped else 0.0,
+                1.0 / device.peak_bytes_per_second if device.peak_bytes_per_second and engine.shaped else 0.0,
+            )
+        return cost
+
+
+def _scaled(weights: Floats, total_uj: float) -> Floats:
+    total = float(weights.sum())
+    return weights * (total_uj / total) if total > 0 else weights
+
+
+def mean_activity(activities: deque[Activity], tick: Tick) -> Activity | None:
+    """Return the mean activity over the tick, weighted by time; None where nothing is known of it."""
+    shares: dict[str, float] = {}
+    other = 0.0
+    covered_ns = 0
+    for seen in activities:
+        if seen.t0_ns >= tick.t1_ns:
+            break
+        inside_ns = min(seen.t1_ns, tick.t1_ns) - max(seen.t0_ns, tick.t0_ns)
+        if inside_ns <= 0:
+            continue
+        covered_ns += inside_ns
+        other += seen.other_ratio * inside_ns
+        for name, ratio in seen.shares.items():
+            shares[name] = shares.get(name, 0.0) + ratio * inside_ns
+    if covered_ns == 0:
+        return None
+    return Activity(
+        tick.t0_ns,
+        tick.t1_ns,
+        tick.device,
+        {name: value / covered_ns for name, value in shares.items()},
+        other / covered_ns,
+    )

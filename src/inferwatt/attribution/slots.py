@@ -1,0 +1,209 @@
+"""The accounts of the requests that are not final: arrays by slot, one set for each kind of joule. Pure."""
+
+from collections import deque
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from inferwatt.attribution.accounts import Label, Pool, Shares, TickEnergy
+from inferwatt.attribution.baselines import weights
+from inferwatt.attribution.lives import Life
+from inferwatt.attribution.split import apportion
+from inferwatt.attribution.timeline import Tick
+from inferwatt.attribution.work import Bools, Floats, Ints
+from inferwatt.records import Component, EnergyPart, Provenance, Request, RequestEnergy, Rule, Tier
+
+_REST_NS = 10_000_000_000
+"""How long a slot rests after its request is settled: a late step may still speak of it."""
+
+
+class SlotTable:
+    """The accounts of the requests that are not final: arrays by slot, one set for each (component, provenance)."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, Life] = {}
+        self._alive = np.zeros(0, dtype=np.bool_)
+        self._step_end_ns = np.zeros(0, dtype=np.int64)
+        self._free: list[int] = []
+        self._resting: deque[tuple[int, int]] = deque()
+        self._classes: list[tuple[Component, Provenance, float]] = []
+        self._prefill = np.zeros((0, 0), dtype=np.int64)
+        self._decode = np.zeros((0, 0), dtype=np.int64)
+        self._spread = np.zeros((0, 0))
+        self._touched = np.zeros((0, 0), dtype=np.bool_)
+        self._label_of = np.zeros(0, dtype=np.int64)
+        self._labels: list[Label] = []
+        self._codes: dict[Label, int] = {}
+
+    def slot_class(self, component: Component, provenance: Provenance, systematic_ratio: float) -> int:
+        """Return the number of the accounts for joules of this kind."""
+        key = (component, provenance, systematic_ratio)
+        if key not in self._classes:
+            self._classes.append(key)
+            self._resize(len(self._label_of))
+        return self._classes.index(key)
+
+    def lives(self) -> Iterable[Life]:
+        """Return every request that has an account."""
+        return self._lives.values()
+
+    def life(self, request: str) -> Life | None:
+        """Return the request's life, None where it has no account."""
+        return self._lives.get(request)
+
+    def open(self, record: Request, tier: Tier) -> Life:
+        """Open an account for a new request."""
+        if not self._free:
+            self._grow()
+        life = Life(record, self._free.pop(), tier)
+        self._lives[record.request] = life
+        self._alive[life.slot] = True
+        self.label(life)
+        return life
+
+    def label(self, life: Life) -> None:
+        """Write down whose request it is."""
+        label = (life.record.engine, life.record.model, life.record.tenant)
+        code = self._codes.get(label)
+        if code is None:
+            code = self._codes[label] = len(self._labels)
+            self._labels.append(label)
+        self._label_of[life.slot] = code
+
+    def _grow(self) -> None:
+        before = len(self._label_of)
+        size = max(2 * before, 64)
+        self._resize(size)
+        self._free.extend(range(size - 1, before - 1, -1))
+
+    def _resize(self, size: int) -> None:
+        shape = (len(self._classes), size)
+
+        def grown(old: npt.NDArray[np.generic], shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+            new = np.zeros(shape, dtype=old.dtype)
+            new[tuple(slice(0, n) for n in old.shape)] = old
+            return new
+
+        self._prefill = grown(self._prefill, shape)  # type: ignore[assignment]
+        self._decode = grown(self._decode, shape)  # type: ignore[assignment]
+        self._spread = grown(self._spread, shape)  # type: ignore[assignment]
+        self._touched = grown(self._touched, shape)  # type: ignore[assignment]
+        self._label_of = grown(self._label_of, (size,))  # type: ignore[assignment]
+        self._alive = grown(self._alive, (size,))  # type: ignore[assignment]
+        self._step_end_ns = grown(self._step_end_ns, (size,))  # type: ignore[assignment]
+
+    def book(
+        self, slot_class: int, tick: Tick, shares: Shares, keys: Ints, spread: Floats, whole_uj: Ints
+    ) -> TickEnergy:
+        """Write a rounded tick to the requests' accounts, and return it.
+
+        Args:
+            slot_class: which accounts.
+            tick: the tick.
+            shares: what was rounded.
+            keys: shape (n,), the requests' keys as `Shares.members` gave them.
+            spread: shape (n,), the half-width of each, µJ.
+            whole_uj: shape (n + accounts,), the rounded shares: requests first, then `Shares.scalars`.
+        """
+        count = len(keys)
+        by_label: dict[Label, tuple[int, int]] = {}
+        if count:
+            by_label = self._book_requests(slot_class, keys, spread, whole_uj[:count])
+        rest = iter(whole_uj[count:].tolist())
+        idle_resident = {name: next(rest) for name in shares.idle_resident}
+        unlisted = {name: (next(rest), next(rest)) for name in shares.unlisted}
+        pooled = {name: next(rest) for name in shares.pooled}
+        return TickEnergy(
+            device=tick.device,
+            t0_ns=tick.t0_ns,
+            t1_ns=tick.t1_ns,
+            energy_uj=tick.energy_uj,
+            requests=by_label,
+            unlisted=unlisted,
+            idle_resident=idle_resident,
+            idle_empty_uj=next(rest),
+            other_uj=next(rest),
+            unattributed_uj=next(rest),
+            pooled=pooled,
+        )
+
+    def _book_requests(self, slot_class: int, keys: Ints, spread: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
+        slots, decode = keys >> 1, (keys & 1).astype(np.bool_)
+        self._prefill[slot_class, slots[~decode]] += uj[~decode]
+        self._decode[slot_class, slots[decode]] += uj[decode]
+        self._touched[slot_class, slots] = True
+        np.add.at(self._spread[slot_class], slots, spread)
+        codes = self._label_of[slots]
+        distinct, place = np.unique(codes, return_inverse=True)
+        prefill_uj = np.zeros(len(distinct), dtype=np.int64)
+        decode_uj = np.zeros(len(distinct), dtype=np.int64)
+        np.add.at(prefill_uj, place[~decode], uj[~decode])
+        np.add.at(decode_uj, place[decode], uj[decode])
+        return {
+            self._labels[code]: (prefill, dec)
+            for code, prefill, dec in zip(distinct.tolist(), prefill_uj.tolist(), decode_uj.tolist(), strict=True)
+        }
+
+    def divide(self, pool: Pool, engine: str, rule: Rule) -> None:
+        """Divide what was pooled for an engine among its requests by a simple rule."""
+        lives = [life for life in self._lives.values() if life.record.engine == engine]
+        if not lives:
+            return
+        by_rule = weights(rule, [life.record for life in lives])
+        slots = np.array([life.slot for life in lives])
+        for number in range(len(self._classes)):
+            energy_uj = pool.energy_uj.pop((number, engine), 0)
+            if energy_uj:
+                shares_uj = apportion(energy_uj, by_rule.ravel()).reshape(-1, 2)
+                self._prefill[number, slots] += shares_uj[:, 0]
+                self._decode[number, slots] += shares_uj[:, 1]
+                self._spread[number, slots] += shares_uj.sum(axis=1)
+                self._touched[number, slots] = True
+
+    def energy(self, request: str, *, final: bool) -> RequestEnergy | None:
+        """Return what stands in a request's accounts; None where it has none."""
+        life = self._lives.get(request)
+        return None if life is None else self._energy(life, final=final)
+
+    def _energy(self, life: Life, *, final: bool) -> RequestEnergy:
+        parts = []
+        slot = life.slot
+        for number, (component, provenance, systematic_ratio) in enumerate(self._classes):
+            if not self._touched[number, slot]:
+                continue
+            prefill_uj, decode_uj = int(self._prefill[number, slot]), int(self._decode[number, slot])
+            total_uj, spread_uj = prefill_uj + decode_uj, round(float(self._spread[number, slot]))
+            low_uj, high_uj = max(total_uj - spread_uj, 0), total_uj + spread_uj
+            parts.append(EnergyPart(component, provenance, prefill_uj, decode_uj, low_uj, high_uj, systematic_ratio))
+        return RequestEnergy(life.record.request, tuple(parts), life.tier, final)
+
+    def note_step(self, slots: Ints, t1_ns: int) -> None:
+        """Note that these were members of a step that ended at `t1_ns`."""
+        self._step_end_ns[slots] = np.maximum(self._step_end_ns[slots], t1_ns)
+
+    def last_step_end_ns(self, slot: int) -> int:
+        """Return when the last step with this member ended; 0 without one."""
+        return int(self._step_end_ns[slot])
+
+    def alive(self, keys: Ints) -> Bools:
+        """Return which of the keys still have an account: late work of a settled request has none."""
+        result: Bools = self._alive[keys >> 1]
+        return result
+
+    def rest(self, now_ns: int) -> None:
+        """Let slots be used again once nothing can speak of their last owner any more."""
+        while self._resting and self._resting[0][0] + _REST_NS <= now_ns:
+            self._free.append(self._resting.popleft()[1])
+
+    def settle(self, life: Life, now_ns: int) -> RequestEnergy:
+        """Close a request's accounts for good and return what they held."""
+        energy = self._energy(life, final=True)
+        slot = life.slot
+        for table in (self._prefill, self._decode, self._spread, self._touched):
+            table[:, slot] = 0
+        del self._lives[life.record.request]
+        self._alive[slot] = False
+        self._step_end_ns[slot] = 0
+        self._resting.append((now_ns, slot))
+        return energy

@@ -1,0 +1,49 @@
+"""The gap of a restart: what a device used while no agent ran is booked once, unattributed. Pure."""
+
+from collections.abc import Mapping
+
+from inferwatt.ledger.rows import DeviceState
+from inferwatt.records import Device, Event, EventKind, Provenance, Reading
+
+_GOES_ON = frozenset({Provenance.MEASURED, Provenance.REPORTED})
+"""Counters that live outside this process, and so go on without it."""
+_GENEROUS_WATTS = 1000.0
+"""What a device whose counter wraps may use at most: longer gaps could hide a whole turn, so they are not bridged."""
+
+
+class Gaps:
+    """Bridges each device's gap at its first reading, and remembers the newest readings for the next agent.
+
+    Args:
+        boot_id: names this boot; counters of another boot are never compared.
+        before: what the last agent committed, by device.
+    """
+
+    def __init__(self, boot_id: str, before: Mapping[str, DeviceState]) -> None:
+        self._boot_id = boot_id
+        self._before = dict(before)
+        self._last: dict[str, Reading] = {}
+
+    def bridged(self, reading: Reading) -> list[Reading | Event]:
+        """Return the reading, after what the last agent saw where the counter went on from there."""
+        self._last[reading.device] = reading
+        before = self._before.pop(reading.device, None)
+        if before is None or not self._goes_on(before, reading):
+            return [reading]
+        seen = Reading(before.t_ns, reading.device, before.counter_uj, wraps_at_uj=before.wraps_at_uj)
+        failed = Event(reading.t_ns, EventKind.READ_FAILURE, reading.device, detail="no agent ran")
+        return [seen, failed, reading]
+
+    def _goes_on(self, before: DeviceState, reading: Reading) -> bool:
+        elapsed_ns = reading.t_ns - before.t_ns
+        if before.boot_id != self._boot_id or elapsed_ns <= 0 or reading.counter_uj is None:
+            return False
+        return before.wraps_at_uj is None or before.wraps_at_uj > _GENEROUS_WATTS * elapsed_ns / 1000
+
+    def states(self, devices: Mapping[str, Device]) -> list[DeviceState]:
+        """Return what the next agent has to know."""
+        return [
+            DeviceState(name, self._boot_id, reading.counter_uj, reading.t_ns, reading.wraps_at_uj)
+            for name, reading in self._last.items()
+            if reading.counter_uj is not None and devices[name].provenance in _GOES_ON
+        ]

@@ -1,0 +1,57 @@
+"""What an agent opens at its start and can do without: the ledger, and the view of who uses the CPU."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import msgspec
+
+from inferwatt import __version__
+from inferwatt.clock import Clock
+from inferwatt.errors import LedgerRetry
+from inferwatt.ledger.sqlite import Ledger
+from inferwatt.metering import HOST_COMPONENTS
+from inferwatt.settings import AgentConfig, state_folder
+from inferwatt.snapshot import Lack
+from inferwatt.sources import Found, SourcesConfig
+from inferwatt.sources.usage import CpuUsage
+
+
+def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledger | None, tuple[Lack, ...]]:
+    """Open the ledger; without one the meter runs all the same, and the lack says why.
+
+    Raises:
+        Unavailable: another agent has it open.
+    """
+    if not settings.ledger.enabled:
+        return None, ()
+    named = settings.ledger.path
+    path = Path(named) if named else state_folder(settings.agent) / "ledger.sqlite"
+    config_hash = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ledger = Ledger.open(
+            path,
+            agent_version=__version__,
+            config_hash=config_hash,
+            boot_id=boot_id,
+            clock=clock,
+            config=settings.ledger,
+        )
+    except LedgerRetry as exc:
+        return None, (Lack(exc.what, exc.where, exc.fix),)
+    except OSError as exc:
+        return None, (Lack(f"no ledger: {exc.strerror}", str(path), "--state-dir FOLDER"),)
+    return ledger, ()
+
+
+def open_usage(found: Found, settings: SourcesConfig) -> tuple[CpuUsage | None, tuple[Lack, ...]]:
+    """Open the view of who uses the CPU, for the devices of the host that were found."""
+    devices = [s.device.device for s in found.sources if s.device.component in HOST_COMPONENTS]
+    if not devices:
+        return None, ()
+    try:
+        return CpuUsage(devices, os.cpu_count() or 1, proc_root=settings.proc_root), ()
+    except OSError as exc:
+        what = f"the use of the CPU by processes cannot be read: {exc.strerror}"
+        return None, (Lack(what, settings.proc_root, "mount /proc"),)

@@ -1,0 +1,75 @@
+"""What the next commit to the ledger writes: rows, hourly sums and totals, gathered until it succeeds. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.books import Books, accounts_of
+from inferwatt.ledger.rows import ClockPair, DeviceHourKey, DeviceState, HourKey, HourValue, LedgerBatch, RequestRow
+from inferwatt.records import Device, Request, RequestEnergy
+from inferwatt.snapshot import HistogramValue, Labels
+from inferwatt.units import NS_PER_SECOND
+
+MAX_ROWS = 200_000
+"""What waits at most for a disk that is full; rows beyond are dropped, and counted."""
+_HOUR_SECONDS = 3600
+
+
+@dataclass(slots=True)
+class Pending:
+    """Increments and rows since the last commit that succeeded; changed totals with their absolute values."""
+
+    rows: list[RequestRow] = field(default_factory=list)
+    settled: list[tuple[Request, RequestEnergy]] = field(default_factory=list)
+    clock_pair: ClockPair | None = None
+    _hours: dict[HourKey, HourValue] = field(default_factory=dict)
+    _device_hours: dict[DeviceHourKey, int] = field(default_factory=dict)
+    _counters: dict[str, dict[Labels, float]] = field(default_factory=dict)
+    _histograms: dict[str, dict[Labels, HistogramValue]] = field(default_factory=dict)
+
+    def add_row(self, row: RequestRow, energy: RequestEnergy) -> bool:
+        """Add an ended request; False where too many wait."""
+        if len(self.rows) >= MAX_ROWS:
+            return False
+        self.rows.append(row)
+        self.settled.append((row.request, energy))
+        return True
+
+    def add_tick(self, tick: TickEnergy, books: Books, end_unix_ns: int) -> None:
+        """Add a closed tick to the sums of its hour (requests come with their rows)."""
+        hour_unix = end_unix_ns // NS_PER_SECOND // _HOUR_SECONDS * _HOUR_SECONDS
+        device = books.devices[tick.device]
+        key = DeviceHourKey(hour_unix, device.device, device.domain, device.provenance.value)
+        self._device_hours[key] = self._device_hours.get(key, 0) + tick.energy_uj
+        for account, engine, uj in accounts_of(tick):
+            if uj:
+                known = books.engines.get(engine)
+                server, model = (known.server, known.model) if known else ("", "")
+                self._add_account(hour_unix, server, model, account, device, uj)
+
+    def _add_account(self, hour_unix: int, server: str, model: str, account: str, device: Device, uj: int) -> None:
+        key = HourKey(hour_unix, server, model, "", device.component.value, device.provenance.value, account)
+        before = self._hours.get(key, HourValue(0))
+        self._hours[key] = before._replace(
+            energy_uj=before.energy_uj + uj, systematic_uj=before.systematic_uj + uj * device.systematic_ratio
+        )
+
+    def take_changes(self, books: Books) -> None:
+        """Take what changed in the books since the last call."""
+        counters, histograms = books.take_changes()
+        for name, series in counters.items():
+            self._counters.setdefault(name, {}).update(series)
+        for name, rows in histograms.items():
+            self._histograms.setdefault(name, {}).update(rows)
+
+    def batch(self, device_states: Sequence[DeviceState]) -> LedgerBatch:
+        """Return all of it as one transaction."""
+        return LedgerBatch(
+            rows=self.rows,
+            hours=self._hours,
+            device_hours=self._device_hours,
+            counters=self._counters,
+            histograms=self._histograms,
+            device_states=device_states,
+            clock_pair=self.clock_pair,
+        )

@@ -1,0 +1,44 @@
+"""What the desk takes in, and what it talks to: seams, so that a test can stand at each of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from inferwatt.engines.session import Incoming
+from inferwatt.engines.watch import EngineSeen
+from inferwatt.ledger.rows import Committed, LedgerBatch
+from inferwatt.records import Event, Reading, RequestEnergy, Sums, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ProducerGone:
+    """A producer's connection has ended."""
+
+    producer: str
+
+
+Item = Reading | Usage | Event | Sums | EngineSeen | Incoming | ProducerGone
+
+
+class Outbox(Protocol):
+    """Where acknowledgements and joules go (engines.inbox.Inbox)."""
+
+    def ack(self, producer: str, seq: int) -> None:
+        """Tell a producer that everything up to message `seq` is kept."""
+        ...
+
+    def push(self, producer: str, energies: Iterable[RequestEnergy]) -> None:
+        """Tell a producer the joules of its requests."""
+        ...
+
+
+class Store(Protocol):
+    """Where rows and totals are kept (ledger.sqlite.Ledger)."""
+
+    def commit(self, batch: LedgerBatch) -> Committed:
+        """Keep a batch, or raise LedgerRetry."""
+        ...
+
+    def known(self, producer: str, request: str) -> bool:
+        """Return whether a request is kept already."""
+        ...

@@ -1,0 +1,78 @@
+"""Which engine computes a request: by its model's name, else by who its process talks to, else the process itself."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from inferwatt.engines.session import Incoming
+from inferwatt.records import Engine
+from inferwatt.units import NS_PER_SECOND
+
+RESOLVE_NS = NS_PER_SECOND // 2
+"""How long a request may wait until its connection shows which server it talks to."""
+SDK_KIND = "sdk"
+
+
+class Routes:
+    """Finds each request's engine, and keeps those that wait for theirs.
+
+    Args:
+        engines: the engines that are known now.
+        talks_to: whether a process holds a connection to the server at a url.
+    """
+
+    def __init__(self, engines: Callable[[], Iterable[Engine]], talks_to: Callable[[int, str], bool]) -> None:
+        self._engines = engines
+        self._talks_to = talks_to
+        self._urls: dict[str, str] = {}
+        self._known: dict[tuple[str, str], str] = {}
+        self._waiting: list[Incoming] = []
+
+    def add_server(self, engine: str, url: str) -> None:
+        """Note where an engine's server listens."""
+        self._urls[engine] = url
+
+    def routed(self, incoming: Incoming) -> Incoming | None:
+        """Return the request with its engine, None where it has to wait for one."""
+        engine = self._find(incoming)
+        if engine is None:
+            self._waiting.append(incoming)
+            return None
+        return _with_engine(incoming, engine)
+
+    def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, bool]]:
+        """Return the requests whose wait is over, and whether each fell back to its own process."""
+        waiting, self._waiting = self._waiting, []
+        done: list[tuple[Incoming, bool]] = []
+        for incoming in waiting:
+            engine = self._find(incoming)
+            if engine is not None:
+                done.append((_with_engine(incoming, engine), False))
+            elif all_of_them or now_ns - incoming.received_ns >= RESOLVE_NS:
+                local = f"{SDK_KIND}:{incoming.pid}"
+                self._known[incoming.producer, incoming.request.model] = local
+                done.append((_with_engine(incoming, local), True))
+            else:
+                self._waiting.append(incoming)
+        return done
+
+    def forget(self, producer: str) -> None:
+        """Forget a producer that is gone for good."""
+        self._known = {route: engine for route, engine in self._known.items() if route[0] != producer}
+
+    def _find(self, incoming: Incoming) -> str | None:
+        route = (incoming.producer, incoming.request.model)
+        known = self._known.get(route)
+        if known is not None:
+            return known
+        engines = [engine for engine in self._engines() if engine.kind != SDK_KIND]
+        found = [e for e in engines if e.model and e.model.casefold() == incoming.request.model.casefold()]
+        if len(found) != 1:
+            found = [e for e in found or engines if self._talks_to(incoming.pid, self._urls.get(e.engine, ""))]
+        if len(found) != 1:
+            return None
+        self._known[route] = found[0].engine
+        return found[0].engine
+
+
+def _with_engine(incoming: Incoming, engine: str) -> Incoming:
+    return replace(incoming, request=replace(incoming.request, engine=engine))
