@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from inferwatt.snapshot import (
     DeviceView,
     Exemplar,
@@ -18,11 +20,18 @@ from inferwatt.snapshot import (
     Snapshot,
     TenantView,
 )
-from inferwatt.web.access import Access
+from inferwatt.web.access import Access, WebConfig, open_access
 from inferwatt.web.live import make_app
 from inferwatt.web.server import Serving, serve
 
 TOKEN = "0123456789abcdef0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+OPENMETRICS = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+OWN = open_access(WebConfig())
+"""The tests' own user may see everything, as on a desk."""
+STRANGER = Access(token=TOKEN)
+"""Nobody may see everything but by the token: what another user of the machine meets."""
+NEEDS_PROC = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="peers are known on Linux only")
 DEVICE = DeviceView("cpu-0", "package", "cpu", "modelled", 0.4, 12.5, 100.0, False)
 TENANT = TenantView("acme", "modelled", 10.0, 9.0, 11.0, 0.4, 2, 30, 0.33)
 REQUEST = RequestView(

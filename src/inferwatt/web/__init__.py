@@ -1,0 +1,1 @@
+"""Show it live: the page and its stream, `/metrics`, `/healthz` and the versioned API, to whom it may be shown."""
