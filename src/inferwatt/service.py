@@ -182,7 +182,7 @@ class Agent:
         app = make_app(
             lambda: self.keeper.snapshot,
             find_requests=Answers(self._ledger, lambda: self.keeper.snapshot),
-            health=lambda: vitals.healthz(self, self._trouble()),
+            health=lambda: vitals.healthz(self, self._trouble(), has_failed=self._has_failed()),
             static_dir=Path(__file__).parent / "web" / "static",
             access=open_access(web),
             process=read_process,
@@ -281,9 +281,12 @@ class Agent:
 
     def _trouble(self) -> list[str]:
         trouble = ["the ledger cannot be written"] if self.keeper.ledger_error else []
-        if any(not thread.is_alive() for thread in self._threads):
+        if self._has_failed():
             trouble.append("a thread has ended")
         return trouble
+
+    def _has_failed(self) -> bool:
+        return any(not thread.is_alive() for thread in self._threads)
 
     def opening_lines(self) -> list[str]:
         """Return what was found and what is lacking, in at most ten lines."""

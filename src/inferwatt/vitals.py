@@ -55,13 +55,13 @@ def bring_in(rooms: Rooms, books: Books, expected_sources: Iterable[str]) -> fro
     return frozenset(source.device for source in sampler.sources if source.stale)
 
 
-def healthz(rooms: Rooms, trouble: Sequence[str]) -> dict[str, Any]:
+def healthz(rooms: Rooms, trouble: Sequence[str], *, has_failed: bool = False) -> dict[str, Any]:
     """Return what `/healthz` says; only from memory, so that it answers while a device hangs."""
     sampler = rooms.sampler_health()
     silent = [s.device for s in sampler.sources if s.stale or (s.samples and not s.up)]
     found = [*(f"device {name} does not answer" for name in silent), *trouble]
     return {
-        "status": "degraded" if found else "ok",
+        "status": "failed" if has_failed else "degraded" if found else "ok",
         "trouble": found,
         "version": __version__,
         "devices": [asdict(source) for source in sampler.sources],

@@ -53,7 +53,7 @@ def test_health_is_told_by_status() -> None:
     meter = Meter()
     with running(meter, STRANGER) as serving:
         well = ask(serving, "/healthz")
-        meter.health = {"status": "ledger does not commit", "version": "0.1", "host": "h"}
+        meter.health = {"status": "failed", "version": "0.1", "host": "h"}
         ill = ask(serving, "/healthz", BEARER)
 
     assert (well[0].status, json.loads(well[1])) == (200, {"status": "ok", "version": "0.1"})

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -36,14 +37,8 @@ Emitted = Reading | Usage | Event
 class SamplingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often the devices are read: ``active_hz`` while work runs, ``idle_hz`` else."""
 
-    idle_hz: float = 10.0
-    active_hz: float = 50.0
-
-    def __post_init__(self) -> None:
-        """Check the rates; ValueError where one is not between 0.1 and 1000 per second."""
-        for key in ("idle_hz", "active_hz"):
-            if not 0.1 <= getattr(self, key) <= 1000:
-                raise ValueError(f"{key} is {getattr(self, key)}, must be between 0.1 and 1000")
+    idle_hz: Annotated[float, msgspec.Meta(ge=0.1, le=1000.0)] = 10.0
+    active_hz: Annotated[float, msgspec.Meta(ge=0.1, le=1000.0)] = 50.0
 
 
 @dataclass(slots=True, eq=False)

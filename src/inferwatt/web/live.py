@@ -148,9 +148,13 @@ class Live:
         return Response(body, headers={**NO_STORE, "content-type": content_type, "vary": "accept"})
 
     async def healthz(self, request: Request) -> Response:
-        """Say whether the meter is well; to strangers from elsewhere only that."""
+        """Say how the meter is; to strangers from elsewhere only that.
+
+        Only a meter that no longer works is answered 503: what watches over it would restart one that merely waits
+        for a device, and restarting does not mend a device.
+        """
         health = dict(self.health())
-        well = health.get("status") == "ok"
+        well = health.get("status") != "failed"
         if not self.details(request):
             health = {key: health[key] for key in ("status", "version") if key in health}
         return Response(msgspec.json.encode(health), 200 if well else 503, NO_STORE, JSON)
@@ -215,7 +219,7 @@ def make_app(
     Args:
         snapshot: the newest snapshot; called at most once in `period_seconds`, from the server's thread.
         find_requests: reads the ledger; called in a thread of its own.
-        health: `{"status": "ok", ...}`, anything else as status is answered 503. Must not wait.
+        health: `{"status": "ok" | "degraded" | "failed", ...}`; failed is answered 503. Must not wait.
         static_dir: the built page; None or an empty folder gives a plain one.
         access: who may see what (`access.open_access`).
         process: the `process_*` families (`export.process.read_process`).
