@@ -7,16 +7,17 @@ Standard library only; what costs time to import is imported in the thread.
 """
 
 import os
+import sys
 import threading
 import time
 from collections import Counter, deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import socket
-
-    from inferwatt import wire
-    from inferwatt.records import Request, RequestEnergy
+    from inferwatt.handle import RequestHandle
+    from inferwatt.link import Link
+    from inferwatt.records import RequestEnergy
+    from inferwatt.wire import Message
 
 POLL_SECONDS = 0.05
 """How long a state may wait before it is sent, and how often joules are looked for while a request is open."""
@@ -27,26 +28,9 @@ FINAL_WITHIN_NS = 30_000_000_000
 """An ended request whose final joules have not come by then is given up."""
 MAX_WAITING = 16_384
 MAX_AWAITING = 4096
-READ_BYTES = 65_536
 
 importing = threading.Lock()
 """Held while the thread imports: a fork in the middle of an import would leave the child a lock that nobody frees."""
-
-
-class Handle(Protocol):
-    """What delivery knows of a request."""
-
-    name: str
-    end_ns: int | None
-    last_energy: "RequestEnergy | None"
-
-    def record(self) -> "Request":
-        """Return its state now."""
-        ...
-
-    def abort(self) -> None:
-        """The process ends while it is open."""
-        ...
 
 
 class Delivery:
@@ -58,19 +42,19 @@ class Delivery:
         self.counts: Counter[str] = Counter()
         self.retired = False
         self._path = path
-        self._updates: deque[Handle] = deque(maxlen=MAX_WAITING)
-        self._ended: deque[Handle] = deque(maxlen=MAX_WAITING)
+        self._updates: deque[RequestHandle] = deque(maxlen=MAX_WAITING)
+        self._ended: deque[RequestHandle] = deque(maxlen=MAX_WAITING)
         self._to_log: deque[str] = deque(maxlen=64)
         self._logged: set[str] = set()
-        self._open: dict[str, Handle] = {}
-        self._awaiting: dict[str, Handle] = {}
+        self._open: dict[str, RequestHandle] = {}
+        self._awaiting: dict[str, RequestHandle] = {}
         self._event = threading.Event()
         self._news = threading.Condition()
         self._idle = False
         self._closing = False
         self._absent = False
         self._ever_greeted = False
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._retry_seconds = FIRST_RETRY_SECONDS
         self._retry_at = 0.0
         self._thread = threading.Thread(target=self._run, name="inferwatt-delivery", daemon=True)
@@ -81,7 +65,7 @@ class Delivery:
 
     # the host's side: never waits, never raises
 
-    def changed(self, handle: Handle) -> None:
+    def changed(self, handle: "RequestHandle") -> None:
         """`handle` was opened or got its first token."""
         if len(self._updates) == MAX_WAITING:
             self.counts["dropped_updates"] += 1
@@ -89,7 +73,7 @@ class Delivery:
         if self._idle:
             self._event.set()
 
-    def ended(self, handle: Handle) -> None:
+    def ended(self, handle: "RequestHandle") -> None:
         """`handle` has ended: this record is the one that counts."""
         if len(self._ended) == MAX_WAITING:
             self.counts["dropped_records"] += 1
@@ -103,20 +87,21 @@ class Delivery:
         if self.counts[problem] == 1:
             self._to_log.append(problem)
 
-    def energy(self, handle: Handle, wait_seconds: float | None) -> "RequestEnergy | None":
+    def energy(self, handle: "RequestHandle", wait_seconds: float | None) -> "RequestEnergy | None":
         """Return the last joules heard of `handle`, after at most `wait_seconds` for the final ones."""
         if wait_seconds is not None and self.may_come(handle):
             with self._news:
                 self._news.wait_for(lambda: not self.may_come(handle), wait_seconds)
         return handle.last_energy
 
-    def may_come(self, handle: Handle) -> bool:
+    def may_come(self, handle: "RequestHandle") -> bool:
         """Whether final joules of `handle` can still come."""
         final = handle.last_energy is not None and handle.last_energy.final
         return not (final or self._absent or self.retired or self._closing)
 
     def close(self, wait_seconds: float) -> None:
         """Send what is waiting, for at most `wait_seconds`; open requests end as aborted."""
+        self._retry_at = 0.0  # one more attempt, if there is something to say
         self._closing = True
         self._event.set()
         if self._thread.ident is not None:
@@ -136,12 +121,7 @@ class Delivery:
 
     def _run(self) -> None:
         with importing:
-            import logging
-
-            from inferwatt import endpoint, outbox, wire
-
-            del endpoint, wire
-        self._logger = logging.getLogger("inferwatt")
+            from inferwatt import endpoint, link, outbox, wire  # noqa: F401 - loaded here, used below
         self._outbox = outbox.Outbox()
         while not (self._closing and self._has_said_all()):
             try:
@@ -168,20 +148,17 @@ class Delivery:
 
     def _collect(self) -> None:
         """Move what the host appended into the outbox: each request once, in its newest state."""
-        changed: dict[str, Handle] = {}
+        changed: dict[str, RequestHandle] = {}
         for _ in range(len(self._updates)):
             handle = self._updates.popleft()
             if handle.end_ns is None:
                 self._open[handle.name] = changed[handle.name] = handle
+        for handle in tuple(self._open.values()) if self._closing else ():
+            handle.abort()  # which appends it to those that have ended
         for _ in range(len(self._ended)):
             handle = self._ended.popleft()
             self._open.pop(handle.name, None)
             self._awaiting[handle.name] = changed[handle.name] = handle
-        if self._closing:
-            for handle in self._open.values():
-                handle.abort()
-            changed.update(self._open)
-            self._open.clear()
         self._forget()
         if self._absent:
             self.counts["unmetered"] += sum(handle.end_ns is not None for handle in changed.values())
@@ -201,7 +178,7 @@ class Delivery:
             self.counts["dropped_updates"] += 1
 
     def _connect(self) -> None:
-        from inferwatt import endpoint
+        from inferwatt import endpoint, link
         from inferwatt.errors import Unavailable
 
         if time.monotonic() < self._retry_at:
@@ -209,7 +186,7 @@ class Delivery:
         path = self._path or "its usual places"
         try:
             path = self._path or endpoint.socket_path()
-            self._link = _Link(endpoint.connect(path), self.producer)
+            self._link = link.Link(endpoint.connect(path), self.producer)
         except (OSError, Unavailable) as exc:
             self._back_off()
             self._absent = not self._ever_greeted
@@ -220,14 +197,14 @@ class Delivery:
         else:
             self._absent = False
 
-    def _hear(self, link: "_Link") -> None:
+    def _hear(self, link: "Link") -> None:
         messages, alive = link.read()
         for message in messages:
             self._heed(link, message)
         if not alive:
             self._hang_up()
 
-    def _heed(self, link: "_Link", message: "wire.Message") -> None:
+    def _heed(self, link: "Link", message: "Message") -> None:
         kind = message.get("t")
         if kind == "hello":
             link.greeted = self._ever_greeted = True
@@ -274,14 +251,14 @@ class Delivery:
     def _has_said_all(self) -> bool:
         waiting = self._updates or self._ended or self._open
         if self._link is None:
-            return not waiting or self._retry_at > 0
+            return self._retry_at > 0 or (not waiting and self._outbox.is_empty)
         return not waiting and self._link.greeted and not self._outbox.has_unsent and not self._link.out
 
     def _rest(self) -> None:
+        self._event.clear()
         if self._closing:
             time.sleep(0.002)
             return
-        self._event.clear()
         busy = self._open or self._awaiting or not self._outbox.is_empty
         if not busy:
             self._idle = True
@@ -298,4 +275,17 @@ class Delivery:
         key = text.partition(" (")[0]
         if key not in self._logged and len(self._logged) < 64:
             self._logged.add(key)
-            self._logger.warning("inferwatt: %s", text)
+            _log(f"inferwatt: {text}")
+
+
+def _log(line: str) -> None:
+    """Warn in the log `inferwatt`; a host that never loaded logging gets what logging's last resort would print.
+
+    It is not imported here: it registers what must run before a fork, and a fork may be under way.
+    """
+    if "logging" in sys.modules:
+        import logging
+
+        logging.getLogger("inferwatt").warning(line)
+    elif sys.stderr is not None:
+        sys.stderr.write(line + "\n")

@@ -38,7 +38,7 @@ Message = dict[str, Any]
 _TEXTS = ("request", "engine", "model", "tenant", "response_id", "trace_id")
 _TIMES = ("arrival_ns", "first_token_ns", "end_ns")
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
-_REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters break logs and labels; a lone surrogate cannot be written as UTF-8."""
 _PART_ENERGIES = ("prefill_uj", "decode_uj", "low_uj", "high_uj")
 
@@ -237,7 +237,7 @@ def _text(name: str, value: object) -> str:
         _reject(name, f"a {type(value).__name__}", "send text")
     if len(value) > MAX_TEXT_CHARACTERS:
         _reject(name, f"{len(value)} characters", f"send at most {MAX_TEXT_CHARACTERS}")
-    if _REFUSED_CHARACTERS.search(value):
+    if REFUSED_CHARACTERS.search(value):
         _reject(name, "a control character or lone surrogate", "send printable text")
     return value
 
