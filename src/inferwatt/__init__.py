@@ -6,15 +6,25 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inferwatt.sdk import RequestHandle, meter, request
+    from inferwatt.handle import RequestHandle
+    from inferwatt.records import RequestEnergy
+    from inferwatt.sdk import meter, request
+    from inferwatt.window import MeterEnergy
 
 __version__ = "0.1.0"
-__all__ = ["RequestHandle", "__version__", "meter", "request"]
+__all__ = ["MeterEnergy", "RequestEnergy", "RequestHandle", "__version__", "meter", "request"]
+_HOMES = {
+    "MeterEnergy": "window",
+    "RequestEnergy": "records",
+    "RequestHandle": "handle",
+    "meter": "sdk",
+    "request": "sdk",
+}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module's attribute can be anything
-    if name in {"RequestHandle", "meter", "request"}:
-        from inferwatt import sdk
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(sdk, name)
+        return getattr(import_module(f"inferwatt.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'inferwatt' has no attribute {name!r}")
