@@ -27,7 +27,7 @@ TENANT_ENERGY = "inferwatt_tenant_energy_joules_total"
 HISTOGRAMS = ("inferwatt_request_energy_joules", "inferwatt_request_energy_per_output_token_joules")
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 EXEMPLARS: dict[tuple[str, int], dict[int, Exemplar]] = {}
-LIVE = LiveView(0.0, 0.0, "", "", (), (), (), (), (), 0.0, 0.0, 0.0)
+LIVE = LiveView(0.0, 0.0, "", "", (), (), (), (), (), ())
 
 
 def our_snapshot(scrape: int, exemplars_new: int) -> Snapshot:

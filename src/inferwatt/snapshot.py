@@ -115,6 +115,19 @@ class RequestView:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountView:
+    """Where every joule of one provenance went since the agent's start: the parts sum to what the devices used."""
+
+    provenance: str
+    prefill_joules: float
+    decode_joules: float
+    unlisted_joules: float
+    idle_joules: float
+    other_joules: float
+    unattributed_joules: float
+
+
+@dataclass(frozen=True, slots=True)
 class Lack:
     """Something that is not there: what, and the one command that would help (`fix`)."""
 
@@ -136,9 +149,7 @@ class LiveView:
     tenants: tuple[TenantView, ...]
     requests: tuple[RequestView, ...]
     lacks: tuple[Lack, ...]
-    idle_joules: float
-    other_joules: float
-    unattributed_joules: float
+    accounts: tuple[AccountView, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,51 +3,17 @@
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import sqrt
 
 from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.books import Books
 from inferwatt.records import Device, Request, RequestEnergy
 from inferwatt.snapshot import DeviceView, LiveView, ModelView, RequestView, TenantView
+from inferwatt.tallies import AccountSum, EnergySum, WorkCount
 from inferwatt.units import NS_PER_SECOND, joules, seconds, watts
 
 _KEPT_REQUESTS = 100
 _WINDOW_NS = 30 * NS_PER_SECOND
 _POWER_NS = NS_PER_SECOND
-
-
-@dataclass(slots=True)
-class _Sum:
-    """Energy of one kind, with its two bounds: squares of the split's half-widths, and the sensor's, linear."""
-
-    energy_uj: int = 0
-    prefill_uj: int = 0
-    decode_uj: int = 0
-    idle_uj: int = 0
-    unlisted_uj: int = 0
-    systematic_uj: float = 0.0
-    split_uj2: float = 0.0
-
-    @property
-    def active_uj(self) -> int:
-        return self.prefill_uj + self.decode_uj + self.unlisted_uj
-
-    def systematic_ratio(self) -> float:
-        return self.systematic_uj / self.energy_uj if self.energy_uj else 0.0
-
-    def bounds(self, uj: float) -> tuple[float, float]:
-        """Return the joules between which `uj` of this kind lies (90%), both uncertainties together."""
-        split_uj = sqrt(self.split_uj2)
-        systematic = self.systematic_ratio()
-        return joules(max(uj - split_uj, 0) * (1 - systematic)), joules((uj + split_uj) * (1 + systematic))
-
-
-@dataclass(slots=True)
-class _Count:
-    prompt: int = 0
-    cached: int = 0
-    output: int = 0
-    requests: int = 0
 
 
 @dataclass(slots=True)
@@ -73,14 +39,13 @@ class Views:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._devices: dict[str, _Device] = {}
-        self._models: dict[tuple[str, str, str], _Sum] = {}
-        self._tenants: dict[tuple[str, str], _Sum] = {}
-        self._counts: dict[tuple[str, str], _Count] = {}
-        self._tenant_counts: dict[str, _Count] = {}
+        self._models: dict[tuple[str, str, str], EnergySum] = {}
+        self._tenants: dict[tuple[str, str], EnergySum] = {}
+        self._counts: dict[tuple[str, str], WorkCount] = {}
+        self._tenant_counts: dict[str, WorkCount] = {}
         self._requests: deque[RequestView] = deque(maxlen=_KEPT_REQUESTS)
         self._marks: deque[_Mark] = deque()
-        self._accounts = _Sum()
-        self.idle_uj = self.other_uj = self.unattributed_uj = 0
+        self._accounts: dict[str, AccountSum] = {}
 
     def tick(self, tick: TickEnergy) -> None:
         """Add one closed tick."""
@@ -92,9 +57,7 @@ class Views:
             view.recent.popleft()
         elapsed_ns = tick.t1_ns - view.recent[0].t0_ns
         view.power_watts = watts(sum(t.energy_uj for t in view.recent), elapsed_ns)
-        self.idle_uj += tick.idle_empty_uj + sum(tick.idle_resident.values())
-        self.other_uj += tick.other_uj
-        self.unattributed_uj += tick.unattributed_uj
+        self._accounts.setdefault(device.provenance.value, AccountSum()).add(tick)
         self._tick_models(tick, device)
 
     def _tick_models(self, tick: TickEnergy, device: Device) -> None:
@@ -104,7 +67,7 @@ class Views:
             known.decode_uj += decode_uj
             self._gain(known, prefill_uj + decode_uj, device)
             key = (self._books.tenant(tenant), device.provenance.value)
-            self._gain(self._tenants.setdefault(key, _Sum()), prefill_uj + decode_uj, device)
+            self._gain(self._tenants.setdefault(key, EnergySum()), prefill_uj + decode_uj, device)
         for engine, (prefill_uj, decode_uj) in tick.unlisted.items():
             known = self._model(self._name(engine), self._server(engine), device)
             known.unlisted_uj += prefill_uj + decode_uj
@@ -114,12 +77,12 @@ class Views:
             known.idle_uj += uj
             self._gain(known, uj, device)
 
-    def _gain(self, known: _Sum, uj: int, device: Device) -> None:
+    def _gain(self, known: EnergySum, uj: int, device: Device) -> None:
         known.energy_uj += uj
         known.systematic_uj += uj * device.systematic_ratio
 
-    def _model(self, model: str, server: str, device: Device) -> _Sum:
-        return self._models.setdefault((model, server, device.provenance.value), _Sum())
+    def _model(self, model: str, server: str, device: Device) -> EnergySum:
+        return self._models.setdefault((model, server, device.provenance.value), EnergySum())
 
     def _server(self, engine: str) -> str:
         known = self._books.engines.get(engine)
@@ -134,8 +97,8 @@ class Views:
         server = self._server(request.engine)
         tenant = self._books.tenant(request.tenant)
         for count in (
-            self._counts.setdefault((request.model, server), _Count()),
-            self._tenant_counts.setdefault(tenant, _Count()),
+            self._counts.setdefault((request.model, server), WorkCount()),
+            self._tenant_counts.setdefault(tenant, WorkCount()),
         ):
             count.requests += 1
             count.prompt += request.prompt_tokens or 0
@@ -144,8 +107,8 @@ class Views:
         for part in energy.parts:
             half_uj = (part.high_uj - part.low_uj) / 2
             key = (request.model, server, part.provenance.value)
-            self._models.setdefault(key, _Sum()).split_uj2 += half_uj * half_uj
-            self._tenants.setdefault((tenant, part.provenance.value), _Sum()).split_uj2 += half_uj * half_uj
+            self._models.setdefault(key, EnergySum()).split_uj2 += half_uj * half_uj
+            self._tenants.setdefault((tenant, part.provenance.value), EnergySum()).split_uj2 += half_uj * half_uj
         self._requests.appendleft(request_view(request, energy, server, end_unix_seconds))
 
     def mark(self, now_ns: int) -> None:
@@ -185,9 +148,7 @@ class Views:
             tenants=tuple(self._tenant_view(*key, known) for key, known in self._tenants.items()),
             requests=tuple(self._requests),
             lacks=(),
-            idle_joules=joules(self.idle_uj),
-            other_joules=joules(self.other_uj),
-            unattributed_joules=joules(self.unattributed_uj),
+            accounts=tuple(account.view(provenance) for provenance, account in self._accounts.items()),
         )
 
     def _device_view(self, view: _Device, stale: frozenset[str]) -> DeviceView:
@@ -204,8 +165,8 @@ class Views:
             stale=is_stale,
         )
 
-    def _model_view(self, model: str, server: str, provenance: str, known: _Sum, open_requests: int) -> ModelView:
-        count = self._counts.get((model, server), _Count())
+    def _model_view(self, model: str, server: str, provenance: str, known: EnergySum, open_requests: int) -> ModelView:
+        count = self._counts.get((model, server), WorkCount())
         output = self._output_tokens(model, server)
         each = low = high = None
         if output and known.active_uj:
@@ -245,8 +206,8 @@ class Views:
         tokens = last.output_tokens.get(key, 0) - first.output_tokens.get(key, 0)
         return elapsed_ns, watts(gained_uj, elapsed_ns), tokens / seconds(elapsed_ns)
 
-    def _tenant_view(self, tenant: str, provenance: str, known: _Sum) -> TenantView:
-        count = self._tenant_counts.get(tenant, _Count())
+    def _tenant_view(self, tenant: str, provenance: str, known: EnergySum) -> TenantView:
+        count = self._tenant_counts.get(tenant, WorkCount())
         low, high = known.bounds(known.energy_uj)
         return TenantView(
             tenant=tenant,

@@ -17,7 +17,7 @@ from inferwatt.snapshot import Exemplar, HistogramValue, Labels, LiveView, Snaps
 
 parse_classic: Any = classic_parser.text_string_to_metric_families
 parse_openmetrics: Any = openmetrics_parser.text_string_to_metric_families
-NOTHING = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), 0.0, 0.0, 0.0)
+NOTHING = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
 ENERGY = "inferwatt_energy_joules_total"
 REQUEST = "inferwatt_request_energy_joules"
 MODEL = ("m", "s", "decode", "cpu", "modelled")

@@ -27,7 +27,7 @@ REQUEST_ENERGY = "inferwatt_request_energy_joules"
 REQUEST_JOULES = 12.75
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 NASTY = 'quote " backslash \\ newline \n µ'
-NOTHING_LIVE = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), 0.0, 0.0, 0.0)
+NOTHING_LIVE = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
 
 
 def labels_of(metric: Metric) -> Labels:

@@ -38,7 +38,7 @@ REQUEST = RequestView(
     *("r1", "chatcmpl-1", "m", "s", "acme", 1.8e9, 1.5, 10, 0, 20, 3.0, 1.0, 2.0, 2.5, 3.5, 0.4),
     *("request_span", "modelled", "finished", {}),
 )
-LIVE = LiveView(1.8e9, 1.7e9, "0.1", "host", (DEVICE,), (), (TENANT,), (REQUEST,), (), 1.0, 2.0, 3.0)
+LIVE = LiveView(1.8e9, 1.7e9, "0.1", "host", (DEVICE,), (), (TENANT,), (REQUEST,), (), ())
 
 
 def a_snapshot(live: LiveView = LIVE) -> Snapshot:

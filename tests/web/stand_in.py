@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from inferwatt.snapshot import DeviceView, Lack, LiveView, ModelView, RequestView, TenantView
+from inferwatt.snapshot import AccountView, DeviceView, Lack, LiveView, ModelView, RequestView, TenantView
 
 STATIC = Path(__file__).resolve().parent.parent.parent / "src" / "inferwatt" / "web" / "static"
 POLICY = "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'; form-action 'none'"
@@ -206,6 +206,10 @@ REQUESTS = (
     request(9, energy_joules=None, low_joules=None, high_joules=None, systematic_ratio=None, provenance="",
             tier="token_share", output_tokens=None, outcome="failed"),
 )  # fmt: skip
+ACCOUNTS = (
+    AccountView("measured", 410_000.0, 2_450_000.0, 12_000.0, 1_180_000.0, 90_000.0, 3_200.0),
+    AccountView("modelled", 20_000.0, 61_000.0, 0.0, 60_000.0, 124_000.0, 0.0),
+)
 LACKS = (
     Lack("The energy counter of the CPU is not readable, so its power is modelled", "intel-rapl:0/energy_uj",
          "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"),
@@ -233,9 +237,7 @@ def view(
         tenants=tuple(tenants),
         requests=tuple(requests),
         lacks=tuple(lacks),
-        idle_joules=1_240_000.0,
-        other_joules=214_000.0,
-        unattributed_joules=3_200.0,
+        accounts=ACCOUNTS,
     )
 
 

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from inferwatt.snapshot import LiveView, ModelView, RequestView
+from inferwatt.snapshot import AccountView, LiveView, ModelView, RequestView
 
 UNKNOWN = "-"
 _LAST_REQUESTS = 6
@@ -21,12 +21,16 @@ def render(view: LiveView | None, *, elapsed_seconds: float, address: str | None
     if view is None:
         return Group(head, Text("waiting for the first figures", style="dim"))
     parts: list[RenderableType] = [head, _devices(view), _models(view), _tenants(view), _requests(view.requests)]
-    accounts = (
-        f"idle {_joules(view.idle_joules)}   other processes {_joules(view.other_joules)}   "
-        f"unattributed {_joules(view.unattributed_joules)}   since the start"
-    )
-    parts.append(Text(accounts, style="dim"))
+    parts += [Text(_account(account), style="dim") for account in view.accounts]
     return Group(*(item for part in parts for item in (part, Text(""))))
+
+
+def _account(account: AccountView) -> str:
+    return (
+        f"{account.provenance} since the start: requests {_joules(account.prefill_joules + account.decode_joules)}   "
+        f"idle {_joules(account.idle_joules)}   other processes {_joules(account.other_joules)}   "
+        f"unlisted {_joules(account.unlisted_joules)}   unattributed {_joules(account.unattributed_joules)}"
+    )
 
 
 def line(view: LiveView | None, *, elapsed_seconds: float) -> str:

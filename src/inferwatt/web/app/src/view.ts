@@ -77,6 +77,16 @@ export interface Lack {
   fix: string;
 }
 
+export interface AccountView {
+  provenance: Provenance;
+  prefill_joules: number;
+  decode_joules: number;
+  unlisted_joules: number;
+  idle_joules: number;
+  other_joules: number;
+  unattributed_joules: number;
+}
+
 export interface LiveView {
   unix_seconds: number;
   started_unix_seconds: number;
@@ -87,9 +97,7 @@ export interface LiveView {
   tenants: TenantView[];
   requests: RequestView[];
   lacks: Lack[];
-  idle_joules: number;
-  other_joules: number;
-  unattributed_joules: number;
+  accounts: AccountView[];
 }
 
 /** `restricted` is added by the web server: tenants and requests were left out for a reader without a token. */

@@ -1,0 +1,79 @@
+"""What a view adds up: joules with their two bounds, joules by account, and counts of work. Pure."""
+
+from dataclasses import dataclass
+from math import sqrt
+
+from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.snapshot import AccountView
+from inferwatt.units import joules
+
+
+@dataclass(slots=True)
+class EnergySum:
+    """Energy of one kind, with its two bounds: squares of the split's half-widths, and the sensor's, linear."""
+
+    energy_uj: int = 0
+    prefill_uj: int = 0
+    decode_uj: int = 0
+    idle_uj: int = 0
+    unlisted_uj: int = 0
+    systematic_uj: float = 0.0
+    split_uj2: float = 0.0
+
+    @property
+    def active_uj(self) -> int:
+        """What work used, listed or not, µJ."""
+        return self.prefill_uj + self.decode_uj + self.unlisted_uj
+
+    def systematic_ratio(self) -> float:
+        """Return the sensors' 90% bound as a ratio of the energy: it adds up linearly."""
+        return self.systematic_uj / self.energy_uj if self.energy_uj else 0.0
+
+    def bounds(self, uj: float) -> tuple[float, float]:
+        """Return the joules between which `uj` of this kind lies (90%), both uncertainties together."""
+        split_uj = sqrt(self.split_uj2)
+        systematic = self.systematic_ratio()
+        return joules(max(uj - split_uj, 0) * (1 - systematic)), joules((uj + split_uj) * (1 + systematic))
+
+
+@dataclass(slots=True)
+class AccountSum:
+    """Where the joules of one provenance went, µJ."""
+
+    prefill_uj: int = 0
+    decode_uj: int = 0
+    unlisted_uj: int = 0
+    idle_uj: int = 0
+    other_uj: int = 0
+    unattributed_uj: int = 0
+
+    def add(self, tick: TickEnergy) -> None:
+        """Add one closed tick."""
+        self.prefill_uj += sum(prefill for prefill, _ in tick.requests.values())
+        self.decode_uj += sum(decode for _, decode in tick.requests.values())
+        self.unlisted_uj += sum(prefill + decode for prefill, decode in tick.unlisted.values())
+        self.idle_uj += tick.idle_empty_uj + sum(tick.idle_resident.values())
+        self.other_uj += tick.other_uj
+        self.unattributed_uj += tick.unattributed_uj
+
+    def view(self, provenance: str) -> AccountView:
+        """Return the accounts as they are shown."""
+        return AccountView(
+            provenance,
+            joules(self.prefill_uj),
+            joules(self.decode_uj),
+            joules(self.unlisted_uj),
+            joules(self.idle_uj),
+            joules(self.other_uj),
+            joules(self.unattributed_uj),
+        )
+
+
+@dataclass(slots=True)
+class WorkCount:
+    """Tokens and requests."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+    requests: int = 0
