@@ -166,6 +166,8 @@ class Delivery:
         greeted = self._link is not None and self._link.greeted
         told = [handle for handle in changed.values() if greeted or handle.end_ns is not None]
         self._outbox.add([handle.record() for handle in told])  # open ones are all told at the next greeting
+        if self._outbox.dropped_records:
+            self.counts["dropped_unacknowledged"] = self._outbox.dropped_records
 
     def _forget(self) -> None:
         old_ns = time.monotonic_ns() - FINAL_WITHIN_NS
