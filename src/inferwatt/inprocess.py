@@ -72,7 +72,8 @@ class InProcessMeter:
     def start(self) -> None:
         """Begin to sample."""
         now_ns = self._clock.monotonic_ns()
-        engine = Engine(ENGINE, "", server="in-process", kind="in-process")
+        devices = tuple(self._metering.books.devices)
+        engine = Engine(ENGINE, "", devices, server="in-process", kind="in-process")
         with self._lock:
             self._metering.engine_seen(engine, None, {self._pid}, now_ns)
             # The process holds no model while it works for nobody: capacity that nobody uses is not its own.

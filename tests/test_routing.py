@@ -1,0 +1,67 @@
+from inferwatt.engines.session import Incoming
+from inferwatt.records import Engine, Request
+from inferwatt.routing import RESOLVE_NS, Routes
+
+CHAT = Engine("llamacpp:1", "Chat-7B", server="llamacpp:1", kind="llamacpp")
+CODE = Engine("llamacpp:2", "code", server="llamacpp:2", kind="llamacpp")
+
+
+def incoming(model: str, pid: int = 7, at_ns: int = 0) -> Incoming:
+    """Return a request for this model by this process."""
+    return Incoming("p" * 32, pid, 1, Request("r", model=model), at_ns)
+
+
+def routes(*engines: Engine, connected: tuple[tuple[int, str], ...] = ()) -> Routes:
+    """Return routes between these engines."""
+    found = Routes(lambda: engines, lambda pid, url: (pid, url) in connected)
+    for engine in engines:
+        found.add_server(engine.engine, f"http://{engine.engine}")
+    return found
+
+
+def engine_of(routed: Incoming | None) -> str | None:
+    """Return the engine that was found."""
+    return None if routed is None else routed.request.engine
+
+
+def test_a_request_goes_to_the_server_of_its_model() -> None:
+    """Names are compared without case."""
+    assert engine_of(routes(CHAT, CODE).routed(incoming("chat-7b"))) == "llamacpp:1"
+
+
+def test_a_model_by_another_name_is_found_by_the_connection() -> None:
+    """A process that talks to one server only means that server, whatever it calls the model."""
+    found = routes(CHAT, CODE, connected=((7, "http://llamacpp:2"),))
+
+    assert engine_of(found.routed(incoming("my-model"))) == "llamacpp:2"
+    assert engine_of(found.routed(incoming("my-model", pid=8))) == "llamacpp:2"  # the producer is known by now
+
+
+def test_two_servers_of_one_model_are_told_apart_by_the_connection() -> None:
+    """Where a name fits two, the connection decides."""
+    twin = Engine("llamacpp:3", "chat-7b", kind="llamacpp")
+    found = routes(CHAT, twin, connected=((7, "http://llamacpp:3"),))
+
+    assert engine_of(found.routed(incoming("Chat-7B"))) == "llamacpp:3"
+
+
+def test_what_fits_no_server_waits_and_then_is_its_own_process() -> None:
+    """A request for a model that no server here has is never charged to a server."""
+    found = routes(CHAT)
+
+    assert found.routed(incoming("gpt-x", at_ns=100)) is None
+    assert found.ready(RESOLVE_NS) == []
+    [(ready, is_local)] = found.ready(RESOLVE_NS + 100)
+    assert (engine_of(ready), is_local) == ("sdk:7", True)
+    assert engine_of(found.routed(incoming("gpt-x"))) == "sdk:7"
+
+
+def test_a_forgotten_producer_is_looked_at_anew() -> None:
+    """A route belongs to the life of its producer."""
+    found = routes(CHAT)
+    found.routed(incoming("gpt-x"))
+    found.ready(0, all_of_them=True)
+
+    found.forget("p" * 32)
+
+    assert found.routed(incoming("gpt-x")) is None
