@@ -1,4 +1,4 @@
-"""The recording format: a folder of JSON lines, each file plain or gzipped (design.md, 'Recordings').
+"""The recording format: a folder of JSON lines, each file plain or gzipped (docs/recordings.md).
 
 One format serves replay, support, tests and other people's data. A line is a record of records.py; a field that is
 not known is left out, and readers ignore what they do not know. Lines that a live agent wrote carry ``seq``, the

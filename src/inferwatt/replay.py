@@ -25,7 +25,7 @@ class ReplayResult:
     rejected: tuple[str, ...]
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Return the rows of `inferwatt replay --json`: one a request, then one a device (design.md, 'Recordings')."""
+        """Return the rows of `inferwatt replay --json`: one a request, then one a device (docs/recordings.md)."""
         for record, energy in self.requests:
             yield request_row(record, energy)
         for device, totals in self.devices:

@@ -175,7 +175,7 @@ class Meter:
         inside = self._sink.inside
         totals = self._sink.attempt(lambda inside: inside.totals())
         if inside is None or totals is None:
-            return MeterEnergy(lacks=(Lack(self._problem, where="this process", fix="inferwatt doctor"),))
+            return MeterEnergy(lacks=(Lack(self._problem, where="this process", fix="inferwatt sources"),))
         devices = tuple(_device_energy(total) for total in totals)
         end_ns = self._end_ns or time.monotonic_ns()
         return MeterEnergy(devices, end_ns - self._start_ns, tuple(inside.lacks))

@@ -1,6 +1,6 @@
 """The expected energy of work, and its online fit. Pure.
 
-A group's energy is modelled as ``static * seconds + step * steps + flop * sum(f) + byte * sum(b)`` (design.md,
+A group's energy is modelled as ``static * seconds + step * steps + flop * sum(f) + byte * sum(b)`` (ARCHITECTURE.md,
 'How joules are split'). The weights that every step reads whatever its batch are one constant a step, so they are in
 `step`. The coefficients serve to share a tick and are not published as physics: FLOPs and bytes are collinear.
 

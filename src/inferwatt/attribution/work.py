@@ -59,7 +59,7 @@ class Shape:
         )
 
     def flops(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
-        """Return each member's FLOPs: its new tokens, and their attention to what came before (design.md)."""
+        """Return each member's FLOPs: its new tokens, and their attention to what came before (docs/recordings.md)."""
         return new_tokens * (self.flops_per_token + self.flops_per_pair * (context_tokens + new_tokens / 2))
 
     def kv_bytes(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
