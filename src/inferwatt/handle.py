@@ -156,7 +156,7 @@ class RequestHandle:
         Args:
             wait_seconds: wait at most so long for the final ones, which come within some 2 s of the end.
         """
-        return self._sink.energy(self, wait_seconds)
+        return _known(self._sink.energy(self, wait_seconds))
 
     async def energy_async(self, wait_seconds: float = 2.0) -> "RequestEnergy | None":
         """Return its joules as `energy(wait_seconds)` does, without holding up the event loop (asyncio)."""
@@ -165,7 +165,7 @@ class RequestHandle:
         give_up = time.monotonic() + wait_seconds
         while self._sink.may_come(self) and time.monotonic() < give_up:
             await asyncio.sleep(ASYNC_POLL_SECONDS)
-        return self._sink.energy(self, None)
+        return _known(self._sink.energy(self, None))
 
     def __enter__(self) -> "RequestHandle":
         return self.start()
@@ -246,3 +246,8 @@ class RequestHandle:
         if len(pairs) > MAX_TAGS:
             self._sink.note("too many tags")
         return {self._text(key, "tag"): self._text(value, "tag") for key, value in pairs[:MAX_TAGS]}
+
+
+def _known(energy: "RequestEnergy | None") -> "RequestEnergy | None":
+    """Return the joules, None where no device was read while the request ran: an unknown is absent, not zero."""
+    return energy if energy is not None and energy.parts else None
