@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from inferwatt.handle import MAX_CHUNKS, RequestHandle
-from inferwatt.records import UNKNOWN_TENANT, Outcome, RequestEnergy, Tier
+from inferwatt.records import UNKNOWN_TENANT, Component, EnergyPart, Outcome, Provenance, RequestEnergy, Tier
 from inferwatt.wire import request_from_wire, request_to_wire
+
+PART = EnergyPart(Component.CPU, Provenance.MODELLED, 1, 2, 2, 4, 0.5)
 
 
 class Heap:
@@ -211,7 +213,7 @@ def test_tags_and_chunks_have_limits(heap: Heap) -> None:
 
 def test_energy_can_be_awaited(heap: Heap) -> None:
     """The event loop goes on while the final joules are awaited, and waiting has an end."""
-    energy = RequestEnergy("p:1", (), Tier.REQUEST_SPAN, final=True)
+    energy = RequestEnergy("p:1", (PART,), Tier.REQUEST_SPAN, final=True)
 
     async def main() -> tuple[RequestEnergy | None, RequestEnergy | None]:
         async with handle_on(heap) as r:
@@ -221,3 +223,10 @@ def test_energy_can_be_awaited(heap: Heap) -> None:
 
     assert asyncio.run(main()) == (None, energy)
     assert heap.waited == [None, None]
+
+
+def test_joules_that_nobody_read_are_none(heap: Heap) -> None:
+    """A request during which no device was read has no figure: a zero would be one."""
+    heap.found = RequestEnergy("p:1", (), Tier.REQUEST_SPAN, final=True)
+
+    assert handle_on(heap).energy() is None

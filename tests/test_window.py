@@ -8,9 +8,11 @@ import pytest
 
 import inferwatt
 from inferwatt.inprocess import DeviceTotal
-from inferwatt.records import Component, Device, Outcome, Provenance, Request, RequestEnergy, Tier
+from inferwatt.records import Component, Device, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
 from inferwatt.snapshot import Lack
 from inferwatt.window import DeviceEnergy, Meter, MeterEnergy
+
+PART = EnergyPart(Component.CPU, Provenance.MODELLED, 1, 2, 2, 4, 0.5)
 
 
 class Fake:
@@ -37,7 +39,7 @@ class Fake:
     def energy(self, request: str, /) -> RequestEnergy | None:
         """Nothing until it has ended."""
         ends = [one for one in self.submitted if one.request == request and one.end_ns is not None]
-        return RequestEnergy(request, (), Tier.REQUEST_SPAN, final=not self.running) if ends else None
+        return RequestEnergy(request, (PART,), Tier.REQUEST_SPAN, final=not self.running) if ends else None
 
     def totals(self) -> tuple[DeviceTotal, ...]:
         """Two devices, one read and one modelled."""
