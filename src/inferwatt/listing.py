@@ -25,6 +25,7 @@ from inferwatt.views import request_view
 
 TIMEOUT_SECONDS = 5.0
 UNKNOWN = "-"
+PIPED_COLUMNS = 160
 LEDGER_NAME = "ledger.sqlite"
 
 Row = Mapping[str, Any]
@@ -119,12 +120,13 @@ def print_replay(result: ReplayResult) -> None:
             _text(row["request"])[-24:], _text(row.get("model")), _text(row.get("tenant")), *_energy(row), how
         )
     _print(table, "no request")
-    devices = [row for row in rows if "device" in row]
-    accounts = [key for key in (devices[0] if devices else {}) if key.endswith("_joules")]
-    table = _table("device", *(key.removesuffix("_joules").replace("_", " ") for key in accounts), "how")
-    for row in devices:
+    table = _table("device", "account", ("joules", True), "how")
+    for row in (row for row in rows if "device" in row):
         how = f"{row['provenance']}, ±{row['systematic_ratio']:.0%}"
-        table.add_row(row["device"], *(f"{row[key]:.6f}" for key in accounts), how)
+        accounts = [key for key in row if key.endswith("_joules")]
+        for key in accounts:
+            name = key.removesuffix("_joules").replace("_", " ")
+            table.add_row(row["device"], name, f"{row[key]:.6f}", how)
     _print(table, "no device")
     for line in result.rejected:
         click.echo(f"left out: {line}", err=True)
@@ -186,10 +188,12 @@ def _text(value: object) -> str:
     return UNKNOWN if value is None or value == "" else str(value)
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str | tuple[str, bool]) -> Table:
+    """Return an empty table; a column that is given with True holds numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        name, is_number = (column, False) if isinstance(column, str) else column
+        table.add_column(name, overflow="fold", justify="right" if is_number else "left")
     return table
 
 
@@ -197,4 +201,7 @@ def _print(table: Table, if_empty: str) -> None:
     if not table.row_count:
         click.echo(if_empty)
         return
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_COLUMNS
+    console.print(table)
