@@ -96,7 +96,8 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
         attributor.add_engine(engine, loaded=not source.live)
     rejected = list(source.rejected)
     settled: list[tuple[Request, RequestEnergy]] = []
-    for record in _as_known(source.records, best):
+    only = source.meta.engines[0].engine if len(source.meta.engines) == 1 else ""
+    for record in _as_known(source.records, best, only):
         try:
             attributor.feed(record)
         except RecordRejected as exc:
@@ -118,14 +119,16 @@ def _last_ns(records: list[Record]) -> int:
     return max((r.t_ns for r in records if isinstance(r, Reading)), default=0)
 
 
-def _as_known(records: list[Record], best: Tier) -> Iterator[Record]:
-    """Return the records with only what the tier may know of them."""
+def _as_known(records: list[Record], best: Tier, only_engine: str) -> Iterator[Record]:
+    """Return the records with only what the tier may know of them; where one engine is all, it need not be named."""
     rank = list(Tier).index(best)
     ends = [r.end_ns for r in records if isinstance(r, Request) and r.end_ns is not None]
     arrivals = [r.arrival_ns for r in records if isinstance(r, Request)]
     for record in records:
         if isinstance(record, Step) and rank > 0:
             continue
+        if isinstance(record, Step | Request) and not record.engine:
+            record = replace(record, engine=only_engine)
         if isinstance(record, Request) and rank > 1:
             record = replace(record, first_token_ns=None, chunk_ns=())
         if isinstance(record, Request) and best is Tier.TOKEN_SHARE and record.end_ns is not None:
