@@ -25,8 +25,8 @@ def _weight(rule: Rule, request: Request) -> tuple[float, float]:
         case Rule.ALL_TOKENS:
             return request.prompt_tokens or 0, request.output_tokens or 0
         case Rule.RESIDENCE:
-            end_ns = request.arrival_ns if request.end_ns is None else request.end_ns
-            first_ns = request.arrival_ns if request.first_token_ns is None else request.first_token_ns
+            first_ns = max(request.first_token_ns or 0, request.arrival_ns)
+            end_ns = max(request.end_ns or 0, first_ns)
             return first_ns - request.arrival_ns, end_ns - first_ns
         case _:
             return 0.0, 1.0

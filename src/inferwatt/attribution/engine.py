@@ -10,7 +10,7 @@ from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Ints, Shape, StepRows, StepStore, Work, from_spans, from_steps
+from inferwatt.attribution.work import Floats, Ints, Shape, StepRows, StepStore, Work, from_spans, from_steps
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
 
@@ -142,6 +142,11 @@ class EngineState:
         slots = set(work.slot.tolist())
         tiers = [life.tier for slot, life in self.lives.active.items() if slot in slots]
         return max(tiers, key=order.index, default=Tier.REQUEST_SPAN)
+
+    def token_weights(self, work: Work) -> Floats:
+        """Return what each row weighs where only sums of tokens are known: when each was at work is not."""
+        result: Floats = work.flops * np.where(work.prefill, self.lives.rates.prompt_token_price, 1.0)
+        return result
 
     def teach(self, cost: CostModel, t0_ns: int, t1_ns: int) -> None:
         """Teach a cost model how long work takes."""

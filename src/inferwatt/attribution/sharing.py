@@ -128,7 +128,10 @@ class Sharing:
             full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
             if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
                 cost.learn_energy(rows, active_uj)
-            weighed.append((engine, rows, *cost.shares(rows)))
+            expected, shared, own = cost.shares(rows)
+            if engine.tier_in(rows) is Tier.TOKEN_SHARE:
+                expected = engine.token_weights(rows)
+            weighed.append((engine, rows, expected, shared, own))
         total = sum(float(expected.sum()) for _, _, expected, _, _ in weighed)
         if total <= 0:
             shares.unattributed += active_uj
