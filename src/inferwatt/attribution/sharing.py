@@ -128,10 +128,7 @@ class Sharing:
             full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
             if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
                 cost.learn_energy(rows, active_uj)
-            expected, shared, own = cost.shares(rows)
-            if engine.tier_in(rows) is Tier.TOKEN_SHARE:
-                expected = engine.token_weights(rows)
-            weighed.append((engine, rows, expected, shared, own))
+            weighed.append((engine, rows, *_weights(engine, cost, rows)))
         total = sum(float(expected.sum()) for _, _, expected, _, _ in weighed)
         if total <= 0:
             shares.unattributed += active_uj
@@ -157,6 +154,14 @@ class Sharing:
                 1.0 / device.peak_bytes_per_second if device.peak_bytes_per_second and engine.shaped else 0.0,
             )
         return cost
+
+
+def _weights(engine: EngineState, cost: CostModel, rows: Work) -> tuple[Floats, Floats, Floats]:
+    """Return what each row is expected to have used, and the two extremes."""
+    expected, shared, own = cost.shares(rows)
+    if engine.tier_in(rows) is Tier.TOKEN_SHARE:
+        expected = engine.token_weights(rows)
+    return expected, shared, own
 
 
 def _scaled(weights: Floats, total_uj: float) -> Floats:
