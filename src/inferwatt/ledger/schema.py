@@ -1,0 +1,261 @@
+"""The ledger's tables as data, and how a record becomes a row and comes back. Pure.
+
+What repeats from row to row (`who`: producer, engine, server, model, tenant, tags) is stored once and named by number:
+190 bytes a row where the plain text took 295. Hashes are made over the text, so a changed `who` breaks the chain.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Final
+
+from inferwatt.ledger.chain import content_bytes, content_hash
+from inferwatt.ledger.rows import REQUEST_ACCOUNT, HourKey, HourValue, RequestRow
+from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
+
+HOUR_SECONDS: Final = 3600
+NS_PER_HOUR: Final = HOUR_SECONDS * 1_000_000_000
+PPM: Final = 1_000_000
+
+WHO_COLUMNS: Final = ("producer", "engine", "server", "model", "tenant", "tags")
+TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "tier")
+INT_COLUMNS: Final = (
+    "arrival_ns", "first_token_ns", "end_ns", "arrival_unix_ns", "end_unix_ns",
+    "prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens",
+    "corrects",
+)  # fmt: skip
+PART_TEXT_COLUMNS: Final = ("component", "provenance")
+PART_INT_COLUMNS: Final = ("prefill_uj", "decode_uj", "low_uj", "high_uj", "systematic_ppm")
+HOUR_SUMS: Final = HourValue._fields
+
+
+def _columns(names: Iterable[str], kind: str) -> str:
+    return ", ".join(f"{name} {kind}" for name in names)
+
+
+def _immutable(table: str) -> tuple[str, str]:
+    """Return the triggers that refuse changes; request and part rows may go through the gate of retention.
+
+    The gate is a row that retention raises and lowers inside its own transaction, so it is never seen open by others.
+    """
+    gated = {"request": "old.seq", "part": "old.request"}.get(table)
+    when = f"WHEN {gated} > (SELECT through FROM gate) " if gated else ""
+    refuse = "BEGIN SELECT raise(ABORT, 'ledger rows are immutable: write a correction'); END"
+    return (
+        f"CREATE TRIGGER {table}_never_changes BEFORE UPDATE ON {table} {refuse}",
+        f"CREATE TRIGGER {table}_stays BEFORE DELETE ON {table} {when}{refuse}",
+    )
+
+
+STEPS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE epoch(id INTEGER PRIMARY KEY, agent TEXT NOT NULL, boot_id TEXT NOT NULL, version TEXT NOT NULL,"
+        " config_hash TEXT NOT NULL, unix_ns INTEGER NOT NULL, monotonic_ns INTEGER NOT NULL)",
+        "CREATE TABLE clock(epoch INTEGER NOT NULL, monotonic_ns INTEGER NOT NULL, unix_ns INTEGER NOT NULL,"
+        " note TEXT NOT NULL)",
+        "CREATE TABLE batch(seq INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, kind TEXT NOT NULL, first_row INTEGER"
+        " NOT NULL, last_row INTEGER NOT NULL, count INTEGER NOT NULL, sum_uj INTEGER NOT NULL, content_hash BLOB"
+        " NOT NULL, prev_hash BLOB NOT NULL, hash BLOB NOT NULL, unix_ns INTEGER NOT NULL)",
+        f"CREATE TABLE who(id INTEGER PRIMARY KEY, {_columns(WHO_COLUMNS, 'TEXT NOT NULL')},"
+        f" UNIQUE({', '.join(WHO_COLUMNS)}))",
+        "CREATE TABLE request(seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL, who INTEGER NOT NULL,"
+        f" {_columns(TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(INT_COLUMNS, 'INTEGER')})",
+        "CREATE UNIQUE INDEX request_corrects ON request(corrects) WHERE corrects IS NOT NULL",
+        "CREATE TABLE part(request INTEGER NOT NULL, position INTEGER NOT NULL,"
+        f" {_columns(PART_TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(PART_INT_COLUMNS, 'INTEGER NOT NULL')},"
+        " PRIMARY KEY(request, position)) WITHOUT ROWID",
+        "CREATE TABLE alias(key INTEGER NOT NULL, request INTEGER NOT NULL, PRIMARY KEY(key, request)) WITHOUT ROWID",
+        "CREATE TABLE hour(hour_unix INTEGER NOT NULL, server TEXT NOT NULL, model TEXT NOT NULL, tenant TEXT NOT NULL,"
+        " component TEXT NOT NULL, provenance TEXT NOT NULL, account TEXT NOT NULL, energy_uj INTEGER NOT NULL,"
+        " prefill_uj INTEGER NOT NULL, split_uj2 REAL NOT NULL, systematic_uj REAL NOT NULL, requests INTEGER NOT NULL,"
+        " prompt_tokens INTEGER NOT NULL, cached_tokens INTEGER NOT NULL, output_tokens INTEGER NOT NULL,"
+        f" PRIMARY KEY({', '.join(HourKey._fields)})) WITHOUT ROWID",
+        "CREATE TABLE device_hour(hour_unix INTEGER NOT NULL, device TEXT NOT NULL, domain TEXT NOT NULL, provenance"
+        " TEXT NOT NULL, energy_uj INTEGER NOT NULL, PRIMARY KEY(hour_unix, device, domain, provenance)) WITHOUT ROWID",
+        "CREATE TABLE device_state(device TEXT PRIMARY KEY, boot_id TEXT NOT NULL, counter_uj INTEGER NOT NULL,"
+        " t_ns INTEGER NOT NULL, wraps_at_uj INTEGER) WITHOUT ROWID",
+        "CREATE TABLE counter(family TEXT NOT NULL, labels TEXT NOT NULL, value NOT NULL, PRIMARY KEY(family, labels))"
+        " WITHOUT ROWID",
+        "CREATE TABLE histogram(family TEXT NOT NULL, labels TEXT NOT NULL, counts TEXT NOT NULL, sum REAL NOT NULL,"
+        " PRIMARY KEY(family, labels)) WITHOUT ROWID",
+        "CREATE TABLE gate(through INTEGER NOT NULL)",
+        "INSERT INTO gate VALUES(0)",
+        *(trigger for table in ("request", "part", "batch", "who", "epoch") for trigger in _immutable(table)),
+    ),
+)
+"""`STEPS[n]` takes a ledger of schema version n to n + 1; a new file is version 0."""
+
+VERSION: Final = len(STEPS)
+
+INSERT_REQUEST: Final = f"INSERT INTO request VALUES({', '.join('?' * (3 + len(TEXT_COLUMNS) + len(INT_COLUMNS)))})"
+INSERT_PART: Final = f"INSERT INTO part VALUES({', '.join('?' * (2 + len(PART_TEXT_COLUMNS) + len(PART_INT_COLUMNS)))})"
+INSERT_BATCH: Final = f"INSERT INTO batch VALUES({', '.join('?' * 11)})"
+INSERT_WHO: Final = f"INSERT OR IGNORE INTO who VALUES(NULL, {', '.join('?' * len(WHO_COLUMNS))})"
+SELECT_WHO: Final = f"SELECT id FROM who WHERE {' AND '.join(f'{name} = ?' for name in WHO_COLUMNS)}"
+ADD_HOUR: Final = (
+    f"INSERT INTO hour VALUES({', '.join('?' * (len(HourKey._fields) + len(HOUR_SUMS)))}) "
+    f"ON CONFLICT({', '.join(HourKey._fields)}) DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in HOUR_SUMS)
+)
+ADD_DEVICE_HOUR: Final = (
+    "INSERT INTO device_hour VALUES(?, ?, ?, ?, ?) ON CONFLICT(hour_unix, device, domain, provenance)"
+    " DO UPDATE SET energy_uj = energy_uj + excluded.energy_uj"
+)
+SET_COUNTER: Final = (  # whatever a caller says, a counter never falls
+    "INSERT INTO counter VALUES(?, ?, ?) ON CONFLICT(family, labels) DO UPDATE SET value = max(value, excluded.value)"
+)
+SET_HISTOGRAM: Final = "INSERT OR REPLACE INTO histogram VALUES(?, ?, ?, ?)"
+SET_DEVICE_STATE: Final = "INSERT OR REPLACE INTO device_state VALUES(?, ?, ?, ?, ?)"
+SELECT_ROWS: Final = (
+    f"SELECT r.seq, r.batch, {', '.join(f'w.{name}' for name in WHO_COLUMNS)},"
+    f" {', '.join(f'r.{name}' for name in (*TEXT_COLUMNS, *INT_COLUMNS))}"
+    " FROM request r JOIN who w ON w.id = r.who "
+)
+SELECT_PARTS: Final = f"SELECT request, position, {', '.join((*PART_TEXT_COLUMNS, *PART_INT_COLUMNS))} FROM part "
+
+_WHO = attrgetter(
+    "request.producer", "request.engine", "server", "request.model", "request.tenant", "request.tags"
+)  # fmt: skip
+_FIELDS = attrgetter(
+    "request.request", "request.response_id", "request.trace_id", "request.outcome", "energy",
+    "request.arrival_ns", "request.first_token_ns", "request.end_ns", "arrival_unix_ns", "end_unix_ns",
+    "request.prompt_tokens", "request.cached_tokens", "request.output_tokens",
+    "request.recomputed_tokens", "request.rejected_tokens", "request.wasted_tokens", "corrects",
+)  # fmt: skip
+_TEXTS = len(TEXT_COLUMNS)
+_LIMIT: Final = 2**53
+"""Beyond it a request's energy (2.5 MWh) or tokens are a mistake, and their sums would leave 64 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch's rows as columns, ready to be hashed and bound."""
+
+    whos: list[tuple[str, ...]]
+    texts: list[Sequence[str]]
+    ints: Sequence[Sequence[int | None]]
+    parts: list[tuple[Any, ...]]
+    content_hash: bytes
+    sum_uj: int
+
+
+def encode(rows: Sequence[RequestRow], first_row: int, batch: int) -> Encoded:
+    """Turn at least one record into columns, numbered from `first_row`.
+
+    Raises:
+        UnicodeEncodeError: a text holds a lone surrogate.
+        struct.error: an integer does not fit 64 bits.
+    """
+    whos = [(*who[:5], tags_text(who[5])) for who in map(_WHO, rows)]
+    ids, responses, traces, outcomes, energies, *ints = zip(*map(_FIELDS, rows), strict=True)
+    texts = [
+        ids, responses, traces,
+        ["" if outcome is None else outcome._value_ for outcome in outcomes],
+        ["" if energy is None else energy.tier._value_ for energy in energies],
+    ]  # fmt: skip
+    parts = [
+        part_row(seq, position, part)
+        for seq, energy in enumerate(energies, first_row)
+        if energy is not None
+        for position, part in enumerate(energy.parts)
+    ]
+    seqs = range(first_row, first_row + len(rows))
+    digest = _digest(
+        [seqs, [batch] * len(rows), *zip(*whos, strict=True), *texts, *ints], list(zip(*parts, strict=True))
+    )
+    return Encoded(whos, texts, ints, parts, digest, sum(row[4] + row[5] for row in parts))
+
+
+def stored_hash(rows: Sequence[tuple[Any, ...]], parts: Sequence[tuple[Any, ...]]) -> bytes:
+    """Return the content hash of rows and parts as they were read back (SELECT_ROWS and SELECT_PARTS, in order)."""
+    return _digest(list(zip(*rows, strict=True)), list(zip(*parts, strict=True)))
+
+
+def _digest(rows: list[Any], parts: list[Any]) -> bytes:
+    texts_end = 2 + len(WHO_COLUMNS) + _TEXTS
+    request_bytes = content_bytes(rows[2:texts_end], [*rows[:2], *rows[texts_end:]])
+    part_bytes = content_bytes(parts[2:4], [*parts[:2], *parts[4:]])
+    return content_hash(request_bytes, part_bytes)
+
+
+def part_row(seq: int, position: int, part: EnergyPart) -> tuple[Any, ...]:
+    """Return the row of one part of request row `seq`; the sensor's bound is kept in parts per million."""
+    return (
+        seq, position, part.component._value_, part.provenance._value_,
+        part.prefill_uj, part.decode_uj, part.low_uj, part.high_uj, round(part.systematic_ratio * PPM),
+    )  # fmt: skip
+
+
+def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow:
+    """Turn a row of SELECT_ROWS and its parts back into the record that was handed in."""
+    seq, _, producer, engine, server, model, tenant, tags, request, response_id, trace_id, outcome, tier = row[:13]
+    arrival, first, end, arrival_unix, end_unix, prompt, cached, output, recomputed, rejected, wasted, corrects = row[
+        13:
+    ]
+    energy = RequestEnergy(request, tuple(map(_part_record, parts)), Tier(tier), final=True) if tier else None
+    return RequestRow(
+        Request(
+            request, engine, model, tenant, arrival, first, end, prompt, cached, output,
+            Outcome(outcome) if outcome else None, (), recomputed, rejected, wasted,
+            json.loads(tags), response_id, trace_id, producer,
+        ),
+        energy, server, end_unix, arrival_unix, corrects, seq,
+    )  # fmt: skip
+
+
+def _part_record(row: Sequence[Any]) -> EnergyPart:
+    _, _, component, provenance, prefill_uj, decode_uj, low_uj, high_uj, ppm = row
+    return EnergyPart(Component(component), Provenance(provenance), prefill_uj, decode_uj, low_uj, high_uj, ppm / PPM)
+
+
+def tags_text(tags: Mapping[str, str]) -> str:
+    """Return tags as JSON with sorted keys: equal tags, equal text."""
+    return _tags_text(tuple(sorted(tags.items()))) if tags else "{}"
+
+
+@lru_cache(maxsize=1024)
+def _tags_text(tags: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":"))
+
+
+def labels_text(labels: Sequence[str] | Sequence[int]) -> str:
+    """Return label values, or the counts of a histogram, as a JSON list."""
+    return json.dumps(labels, separators=(",", ":"))
+
+
+def roll_up(sums: dict[HourKey, list[Any]], row: RequestRow, sign: int = 1) -> None:
+    """Add a request to the hour in which it ended (or take it away, `sign` -1, where a correction replaces it).
+
+    Raises:
+        ValueError: an energy or a number of tokens is beyond all reason.
+    """
+    request, energy = row.request, row.energy
+    hour_unix = row.end_unix_ns // NS_PER_HOUR * HOUR_SECONDS
+    counts = (sign, sign * (request.prompt_tokens or 0), sign * (request.cached_tokens or 0),
+              sign * (request.output_tokens or 0))  # fmt: skip
+    parts = energy.parts if energy is not None else ()
+    if max(counts) > _LIMIT or any(abs(part.energy_uj) > _LIMIT for part in parts):
+        raise ValueError(f"a request's figures are beyond all reason: {counts}, {parts}")
+    for part in parts:
+        key = HourKey(hour_unix, row.server, request.model, request.tenant,
+                      part.component._value_, part.provenance._value_, REQUEST_ACCOUNT)  # fmt: skip
+        energy_uj = part.prefill_uj + part.decode_uj
+        half_uj = (part.high_uj - part.low_uj) / 2
+        _add(sums, key, (sign * energy_uj, sign * part.prefill_uj, sign * half_uj * half_uj,
+                         sign * energy_uj * part.systematic_ratio, *counts))  # fmt: skip
+        counts = (0, 0, 0, 0)
+    if not parts:
+        key = HourKey(hour_unix, row.server, request.model, request.tenant, "", "", REQUEST_ACCOUNT)
+        _add(sums, key, (0, 0, 0.0, 0.0, *counts))
+
+
+def _add(sums: dict[HourKey, list[Any]], key: HourKey, values: Sequence[float]) -> None:
+    old = sums.get(key)
+    if old is None:
+        sums[key] = list(values)
+    else:
+        for place, value in enumerate(values):
+            old[place] += value
