@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from threading import Event as Hang
 
+from inferwatt.ledger.driver import MEMORY
+from inferwatt.ledger.sqlite import Ledger, LedgerConfig
 from inferwatt.records import Device, Reading
 
 
@@ -67,3 +69,10 @@ class ScriptedSource:
     def close(self) -> None:
         """Note that it was closed."""
         self.closed = True
+
+
+def memory_ledger(clock: FakeClock, config: LedgerConfig | None = None) -> Ledger:
+    """Return the real ledger without a file: it ends with its process, and shares every line with the real one."""
+    return Ledger.open(
+        MEMORY, agent_version="test", config_hash="", boot_id="boot", clock=clock, config=config or LedgerConfig()
+    )
