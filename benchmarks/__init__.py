@@ -1,0 +1,1 @@
+"""Benchmarks: each module is one target `make bench-NAME`, whose last line is JSON."""
