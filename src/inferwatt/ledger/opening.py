@@ -88,7 +88,7 @@ def put_aside(path: str, unix_seconds: int) -> Path:
 def retry(error: Trouble | OSError, path: str, doing: str) -> LedgerRetry:
     """Put a failure into words: what, where, what to do."""
     words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    fix = _FIXES.get(error.code if isinstance(error, Trouble) else 0, "inferwatt doctor ledger")
+    fix = _FIXES.get(error.code if isinstance(error, Trouble) else 0, "look at the disk; it is tried again by itself")
     return LedgerRetry(f"cannot {doing} the ledger: {words}", where=path, fix=fix)
 
 

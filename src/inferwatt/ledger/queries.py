@@ -149,7 +149,7 @@ class _Asking:
         self._turn.release()
         if isinstance(error, Trouble):
             raise LedgerRetry(
-                f"cannot read the ledger: {error}", where=self._path, fix="inferwatt doctor ledger"
+                f"cannot read the ledger: {error}", where=self._path, fix="look at the disk; try again"
             ) from error
 
 
@@ -168,7 +168,7 @@ class LedgerReader(Queries):
                 raise Unavailable("there is no ledger yet", where=path, fix="start one: inferwatt agent")
             driver = open_reading(str(path), connect)
         except (OSError, Trouble) as error:
-            raise Unavailable(f"cannot read the ledger: {error}", where=path, fix="inferwatt doctor ledger") from error
+            raise Unavailable(f"cannot read the ledger: {error}", where=path, fix="see that you may read it") from error
         return cls(driver, str(path))
 
     def close(self) -> None:

@@ -1,0 +1,36 @@
+"""Every source and server that we bring has a page, in the same four parts."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docs.documents import DOCS, ROOT, name_of
+
+POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+PAGES = sorted([*(DOCS / "sources").glob("*.md"), *(DOCS / "servers").glob("*.md")])
+PARTS = ["Requirements", "Metrics", "Configuration", "More information"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_has_the_four_parts(page: Path) -> None:
+    """Who knows one page finds the way in all of them."""
+    assert re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) == PARTS
+
+
+def test_every_entry_point_has_a_page() -> None:
+    """Each source and each server that is found by itself is documented, and none that is not there."""
+    expected = {f"docs/sources/{name}.md" for name in POINTS["inferwatt.sources"]}
+    expected |= {f"docs/servers/{name}.md" for name in POINTS["inferwatt.engines"]}
+
+    assert {name_of(page) for page in PAGES} == expected
+
+
+@pytest.mark.parametrize("name", sorted(f"{group}:{name}" for group, points in POINTS.items() for name in points))
+def test_the_readme_leads_to_it(name: str) -> None:
+    """The table of sources and servers links each page."""
+    group, _, point = name.partition(":")
+    folder = {"inferwatt.sources": "sources", "inferwatt.engines": "servers"}[group]
+
+    assert f"(docs/{folder}/{point}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
