@@ -46,8 +46,9 @@ class DeviceView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """One model on one server in one provenance: since the agent's start, and over the last `window_seconds`.
+    """One model on one server in one provenance, since the agent's start.
 
+    `power_watts` and `output_tokens_per_second` are means of the last `window_seconds`.
     `low_joules_per_output_token` and `high_...` hold the split's and the sensor's bounds together.
     """
 

@@ -30,7 +30,7 @@ export function Models({ models, unit }: { models: ModelView[]; unit: EnergyUnit
     <Panel
       name="models"
       title="Energy per output token"
-      note={seconds === undefined ? "" : `last ${Math.round(seconds)} s, bounds at 90%`}
+      note={seconds === undefined ? "" : `since the agent’s start, bounds at 90%; power and tokens a second: last ${Math.round(seconds)} s`}
     >
       {models.length === 0 ? (
         <p class="empty">No model has done any work yet.</p>
