@@ -197,7 +197,7 @@ class Books:
         self._count_tokens(model, server, tokens)
         books = self._tokens.get(request.engine)
         if books is not None:
-            books.record(tokens, request.end_ns or 0)
+            books.record(request.request, tokens, request.end_ns or 0)
 
     def _count_tokens(self, model: str, server: str, tokens: Tokens) -> None:
         for name, labels, amount in (
@@ -241,17 +241,22 @@ class Books:
     # The server's own count.
 
     def sums(self, sums: Sums) -> None:
-        """Take what a server counted itself; where no record ever came, that is all there is."""
+        """Take what a server counted itself."""
         books = self._tokens.get(sums.engine)
         if books is not None:
             gained = Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0)
-            self._count_tokens(*self._names(sums.engine), books.count(gained))
+            books.count(gained, sums.t1_ns)
+
+    def expect(self, request: Request) -> None:
+        """Note that a record of a request came: until it is booked, its server's count is not compared."""
+        books = self._tokens.get(request.engine)
+        if books is not None:
+            books.expect(request.request)
 
     def open_requests(self, by_engine: Mapping[str, int]) -> None:
         """Note how many requests are open."""
-        for name, books in self._tokens.items():
-            books.open_requests = by_engine.get(name, 0)
-            self.gauge("inferwatt_open_requests", self._names(name), books.open_requests)
+        for name in self._tokens:
+            self.gauge("inferwatt_open_requests", self._names(name), by_engine.get(name, 0))
 
     def reconcile(self, now_ns: int, resolution_tokens: Mapping[str, int]) -> None:
         """Compare records with the servers' own pages, where both are whole.

@@ -156,6 +156,8 @@ class Metering:
         if engine is not None and engine.model:
             request = replace(request, model=engine.model)
         taken = self.feed(request)
+        if taken:
+            self.books.expect(request)
         if taken and request.end_ns is None:
             self._owners[request.request] = request
         elif taken:
