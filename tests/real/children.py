@@ -1,5 +1,6 @@
 """The meter's own commands as processes of a test: each has a mark in its environment, by which leftovers are found."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import IO, Any, Self
 from tests.real.conftest import free_port
 from tests.real.pages import get, get_json, samples, wait_for
 
+CLIENT = str(Path(__file__).with_name("client.py"))
 MARK = "TEST_RUN_MARK"
 END_SECONDS = 30.0
 
@@ -113,6 +115,39 @@ class AgentProcess(Command):
             f"the model of {url}",
             lambda: any(("server", f"llamacpp:{port}") in labels for _, labels in samples(self.url)),
         )
+
+
+class Client(Command):
+    """The program of client.py beside an agent; it asks until it is told to end, or `count` times."""
+
+    def __init__(self, agent: AgentProcess, server: str, count: int | None = None) -> None:
+        arguments = (server,) if count is None else (server, str(count))
+        super().__init__(agent.home, *arguments, program=(CLIENT,), **agent.environment)
+
+    def lines(self, kind: str) -> dict[str, Any]:
+        """Return its lines that are whole, of one kind, by request."""
+        whole = self.out.read_text().rpartition("\n")[0].splitlines()
+        return {line[kind]: line for line in map(json.loads, whole) if kind in line}
+
+    def finals(self) -> dict[str, int | None]:
+        """Return the final joules that it was told, microjoules by request."""
+        return {name: line["energy_uj"] for name, line in self.lines("final").items()}
+
+    def wait_for_answers(self, count: int) -> None:
+        """Wait until `count` more requests were answered, and it was told their final joules."""
+
+        def answered() -> int:
+            ended = self.lines("ended")
+            return sum("output" in ended[name] for name in self.finals())
+
+        before = answered()
+        wait_for(f"{count} more answers", lambda: answered() >= before + count, 2 * END_SECONDS)
+
+    def finish(self) -> None:
+        """Let it ask no more, hear of its last joules, and end."""
+        self.stdin.close()
+        status = self.wait(2 * END_SECONDS)
+        assert status == 0, self.err.read_text()
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
