@@ -5,18 +5,18 @@ not known is left out, and readers ignore what they do not know. Lines that a li
 order in which the meter took them, so that a replay takes them in the same order.
 """
 
-import dataclasses
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from inferwatt.errors import Unavailable
+from inferwatt.recording_lines import impossible, known_fields
 from inferwatt.records import (
     Activity,
     Device,
@@ -40,6 +40,8 @@ FILES: dict[str, type[Record]] = {
     "readings": Reading,
 }
 """File name -> record; where two lines have no order of their own, this one stands."""
+_UNREADABLE = (OSError, EOFError, zlib.error)
+"""What a disk says, or a gzip that was cut off or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,10 @@ def _ordered(records: Mapping[type[Record], list[Record]]) -> list[Record]:
     return known + timed
 
 
-def _order(record: Record) -> tuple[int, str]:
-    return _time(record), record.request if isinstance(record, Request) else ""
+def _order(record: Record) -> tuple[int, bool, str]:
+    """Order by time; of one moment what ends comes last, and then by what is said: the order of lines is nothing."""
+    is_end = isinstance(record, Reading) or (isinstance(record, Request) and record.end_ns is not None)
+    return _time(record), is_end, repr(record)
 
 
 def _time(record: Record) -> int:
@@ -134,24 +138,36 @@ def _read_lines(
     if stream is None:
         return
     with stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
+        for number, line in _lines(stream, name, rejected):
             try:
-                yield decoder.decode(line), numbers.decode(line).seq if b'"seq"' in line else None
+                record, seq = decoder.decode(line), numbers.decode(line).seq if b'"seq"' in line else None
+                problem = impossible(record)
             except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-                rejected.append(f"{name}.jsonl line {number}: {exc}")
+                problem = str(exc)
+            if problem:
+                rejected.append(f"{name}.jsonl line {number}: {problem}")
+            else:
+                yield record, seq
+
+
+def _lines(stream: IO[bytes], name: str, rejected: list[str]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                yield number, line
+    except _UNREADABLE as exc:
+        rejected.append(f"{name}.jsonl after line {number}: {exc}")
 
 
 def _read_meta(folder: Path) -> Meta:
     stream = _open(folder, "meta.json")
     if stream is None:
         raise Unavailable("no recording here: it has no meta.json", where=folder, fix="inferwatt record FOLDER")
-    with stream:
-        text = stream.read()
     try:
-        return _meta_from(msgspec.json.decode(text, type=dict[str, Any]))
-    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError) as exc:
+        with stream:
+            return _meta_from(msgspec.json.decode(stream.read(), type=dict[str, Any]))
+    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError, *_UNREADABLE) as exc:
         raise Unavailable(
             f"cannot read the recording: {exc}", where=folder / "meta.json", fix="check it against docs/recordings.md"
         ) from exc
@@ -262,31 +278,3 @@ def write_meta(folder: Path, meta: Meta) -> None:
     temporary = folder / "meta.json.new"
     temporary.write_text(json.dumps(raw, indent=1) + "\n")
     temporary.replace(folder / "meta.json")
-
-
-def known_fields(record: object) -> dict[str, Any]:
-    """Return a record's fields without those that are not known or stand at their default."""
-    defaults = _defaults(type(record))
-    row: dict[str, Any] = {}
-    for name, default in defaults.items():
-        value = getattr(record, name)
-        if value is None or value == default:
-            continue
-        row[name] = value.value if isinstance(value, Enum) else value
-    return row
-
-
-_DEFAULTS: dict[type, dict[str, object]] = {}
-_REQUIRED = object()
-
-
-def _defaults(kind: type) -> dict[str, object]:
-    known = _DEFAULTS.get(kind)
-    if known is None:
-        known = _DEFAULTS[kind] = {
-            spec.name: spec.default
-            if spec.default is not dataclasses.MISSING
-            else (spec.default_factory() if spec.default_factory is not dataclasses.MISSING else _REQUIRED)
-            for spec in dataclasses.fields(kind)
-        }
-    return known
