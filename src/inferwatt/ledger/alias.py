@@ -25,13 +25,7 @@ class Aliases:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._indexed = indexed_through(driver)
-        self._tail: set[tuple[str, str]] = {
-            (producer, request)
-            for producer, request in driver.rows(
-                "SELECT w.producer, r.request FROM request r JOIN who w ON w.id = r.who WHERE r.seq > ?",
-                (self._indexed,),
-            )
-        }
+        self._tail = self._read_tail()
 
     def __contains__(self, key: RequestKey) -> bool:
         """Tell whether a request was booked already."""
@@ -52,7 +46,7 @@ class Aliases:
         return found
 
     def remember(self, keys: Iterable[RequestKey]) -> None:
-        """Take in what was committed; call `merge` when this returns a full tail (`is_full`)."""
+        """Take in what was committed; call `merge` once the tail `is_full`."""
         self._tail.update(keys)
 
     @property
@@ -70,6 +64,15 @@ class Aliases:
         """Forget the tail once its index is committed."""
         self._indexed = last_row
         self._tail.clear()
+
+    def dropped(self, last_row: int) -> None:
+        """Forget the rows up to `last_row` that retention dropped."""
+        if last_row > self._indexed:
+            self._tail = self._read_tail()
+
+    def _read_tail(self) -> set[tuple[str, str]]:
+        tail = "SELECT w.producer, r.request FROM request r JOIN who w ON w.id = r.who WHERE r.seq > ?"
+        return {(producer, request) for producer, request in self._driver.rows(tail, (self._indexed,))}
 
     def _is_indexed(self, key: RequestKey) -> bool:
         return bool(

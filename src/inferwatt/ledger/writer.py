@@ -107,6 +107,7 @@ class Writer:
         if link is None:
             return Pruned(0, hours, more=False)
         self._took(link, self._last_row)
+        self._aliases.dropped(link.last_row)
         return Pruned(link.rows, hours, more=True)
 
     def close(self) -> None:
