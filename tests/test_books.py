@@ -24,6 +24,7 @@ from inferwatt.records import (
 )
 from inferwatt.snapshot import HistogramValue
 
+Counters = dict[str, dict[tuple[str, ...], float]]
 SECOND = 1_000_000_000
 QUIET_NS = 10 * SECOND
 GPU = Device("gpu-0", domain="gpu")
@@ -98,7 +99,7 @@ def test_sums_over_labels_are_what_the_devices_used(closed: list[TickEnergy], ma
 def test_counters_never_fall(closed: list[TickEnergy]) -> None:
     """After each tick and request every counter is at least what it was."""
     books = open_books(BooksConfig(max_tenants=2))
-    before: dict[str, dict[tuple[str, ...], float]] = {}
+    before: Counters = {}
     for number, tick in enumerate(closed):
         books.tick(tick)
         book(books, ended(f"r{number}", None, number), EnergyPart(Component.CPU, Provenance.MODELLED, 5, 5, 0, 20, 0.1))
@@ -144,9 +145,13 @@ def test_restored_totals_go_on() -> None:
     books = open_books()
     histogram = HistogramValue((1,) * 22, 12.0, {})
     name = "inferwatt_request_energy_joules"
-    old = {"inferwatt_requests_total": {("m", "s", "finished"): 41}, "inferwatt_open_requests": {("m", "s"): 9}}
+    old: Counters = {
+        "inferwatt_requests_total": {("m", "s", "finished"): 41},
+        "inferwatt_open_requests": {("m", "s"): 9},
+    }
 
-    books.restore({**old, "gone_total": {(): 1}}, {name: {("m", "s", "measured"): histogram}, "gone": {}})
+    old["gone_total"] = {(): 1}
+    books.restore(old, {name: {("m", "s", "measured"): histogram}, "gone": {}})
     book(books, ended("r", 1, 1), EnergyPart(Component.ACCELERATOR, Provenance.MEASURED, 0, 3_000_000, 0, 0, 0.1))
 
     assert books.values["inferwatt_requests_total"] == {("m", "s", "finished"): 42}
@@ -212,7 +217,8 @@ def test_a_request_is_counted_by_outcome_tokens_and_tier() -> None:
     assert variance == {("m", "s", "measured"): 10**12}
     whole = books.histograms["inferwatt_request_energy_joules"]["m", "s", "measured"]
     each = books.histograms["inferwatt_request_energy_per_output_token_joules"]["m", "s", "measured"]
-    assert (whole.sum, each.sum) == (3.0, pytest.approx(0.06))
+    assert whole.sum == 3.0
+    assert each.sum == pytest.approx(0.06)
     [exemplar] = whole.exemplars.values()
     assert (exemplar.value, exemplar.request_id, exemplar.trace_id) == (3.0, "resp-1", "t")
 

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def readings(device: str, seconds: int, joules_each: int) -> list[Reading]:
     return [Reading(i * SECOND // 10, device, i * joules_each * 100_000) for i in range(10 * seconds + 1)]
 
 
-def write(folder: Path, records: list[Record], devices: tuple[Device, ...] = (GPU,)) -> Path:
+def write(folder: Path, records: Sequence[Record], devices: tuple[Device, ...] = (GPU,)) -> Path:
     """Write a recording of one engine on these devices."""
     engine = Engine("e0", "m", tuple(device.device for device in devices), server="s")
     recording.write(folder, Meta(engines=(engine,), models=(MODEL,), devices=devices), records)
@@ -187,7 +188,7 @@ def test_the_rows_have_the_fields_of_the_format(tmp_path: Path) -> None:
 def test_parts_are_listed_only_where_there_are_several(tmp_path: Path) -> None:
     """Joules of two kinds stand apart, add up to the figure, and the weaker provenance names the whole."""
     held = Activity(0, 4 * SECOND, "cpu", {"e0": 1.0}, 0.0)
-    records = [held, request("r", 0, 4, first=1), *readings("gpu-0", 4, 100), *readings("cpu", 4, 50)]
+    records: list[Record] = [held, request("r", 0, 4, first=1), *readings("gpu-0", 4, 100), *readings("cpu", 4, 50)]
 
     [row] = [row for row in replay(write(tmp_path, records, (GPU, CPU))).rows() if "request" in row]
 
@@ -203,7 +204,7 @@ def test_parts_are_listed_only_where_there_are_several(tmp_path: Path) -> None:
 
 def test_what_cannot_be_is_counted_and_the_rest_is_replayed(tmp_path: Path) -> None:
     """Broken lines, unknown engines and devices, ends before starts and second ends are named, each once."""
-    bad = [
+    bad: list[Record] = [
         Reading(1, "gpu-9", 5),
         request("nobody", 0, 1, engine="e9"),
         request("early", 2, 1),
