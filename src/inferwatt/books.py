@@ -49,6 +49,7 @@ class Books:
         self._changed_histograms: dict[str, set[Labels]] = {}
         self._followed: dict[tuple[str, Labels], float] = {}
         self._devices: dict[str, Device] = {}
+        self._device_labels: dict[str, tuple[str, Labels]] = {}
         self._engines: dict[str, Engine] = {}
         self._tokens: dict[str, TokenBooks] = {}
         self._tenants: set[str] = set()
@@ -77,6 +78,7 @@ class Books:
         info = (device.device, device.vendor, device.model or device.kind, device.driver, device.uuid)
         self.gauge("inferwatt_device_info", info, 1)
         labels = (device.device, device.domain, device.provenance.value)
+        self._device_labels[device.device] = (device.component.value, labels)
         self.gauge("inferwatt_device_systematic_uncertainty_ratio", labels, device.systematic_ratio)
 
     def add_engine(self, engine: Engine, version: str = "") -> None:
@@ -99,9 +101,14 @@ class Books:
 
     def add(self, name: str, labels: Labels, amount: float) -> None:
         """Add to a counter."""
-        series = self.values.setdefault(name, {})
+        series = self.values.get(name)
+        if series is None:
+            series = self.values[name] = {}
         series[labels] = series.get(labels, 0) + amount
-        self._changed.setdefault(name, set()).add(labels)
+        changed = self._changed.get(name)
+        if changed is None:
+            changed = self._changed[name] = set()
+        changed.add(labels)
 
     def gauge(self, name: str, labels: Labels, value: float) -> None:
         """Set a gauge."""
@@ -131,9 +138,9 @@ class Books:
 
     def tick(self, tick: TickEnergy) -> None:
         """Book one closed tick."""
-        device = self._devices[tick.device]
-        provenance, component = device.provenance.value, device.component.value
-        self.add("inferwatt_device_energy_joules_total", (device.device, device.domain, provenance), tick.energy_uj)
+        component, labels = self._device_labels[tick.device]
+        provenance = labels[2]
+        self.add("inferwatt_device_energy_joules_total", labels, tick.energy_uj)
         for account, engine, uj in accounts_of(tick):
             if uj:
                 model, server = self._names(engine)

@@ -16,14 +16,22 @@ _HOUR_SECONDS = 3600
 
 
 @dataclass(slots=True)
+class _DeviceHour:
+    """What one device used in one hour, µJ: all of it, and by server, model and account where no request did."""
+
+    device: Device
+    energy_uj: int = 0
+    by_account_uj: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Pending:
     """Increments and rows since the last commit that succeeded; changed totals with their absolute values."""
 
     rows: list[RequestRow] = field(default_factory=list)
     settled: list[tuple[Request, RequestEnergy]] = field(default_factory=list)
     clock_pair: ClockPair | None = None
-    _hours: dict[HourKey, HourValue] = field(default_factory=dict)
-    _device_hours: dict[DeviceHourKey, int] = field(default_factory=dict)
+    _accounts: dict[tuple[int, str], _DeviceHour] = field(default_factory=dict)
     _counters: dict[str, dict[Labels, float]] = field(default_factory=dict)
     _histograms: dict[str, dict[Labels, HistogramValue]] = field(default_factory=dict)
 
@@ -39,20 +47,32 @@ class Pending:
         """Add a closed tick to the sums of its hour (requests come with their rows)."""
         hour_unix = end_unix_ns // NS_PER_SECOND // _HOUR_SECONDS * _HOUR_SECONDS
         device = books.devices[tick.device]
-        key = DeviceHourKey(hour_unix, device.device, device.domain, device.provenance.value)
-        self._device_hours[key] = self._device_hours.get(key, 0) + tick.energy_uj
+        accounts = self._accounts.get((hour_unix, tick.device))
+        if accounts is None:
+            accounts = self._accounts[hour_unix, tick.device] = _DeviceHour(device)
+        accounts.energy_uj += tick.energy_uj
         for account, engine, uj in accounts_of(tick):
             if uj:
                 known = books.engines.get(engine)
-                server, model = (known.server, known.model) if known else ("", "")
-                self._add_account(hour_unix, server, model, account, device, uj)
+                key = (known.server, known.model, account) if known else ("", "", account)
+                accounts.by_account_uj[key] = accounts.by_account_uj.get(key, 0) + uj
 
-    def _add_account(self, hour_unix: int, server: str, model: str, account: str, device: Device, uj: int) -> None:
-        key = HourKey(hour_unix, server, model, "", device.component.value, device.provenance.value, account)
-        before = self._hours.get(key, HourValue(0))
-        self._hours[key] = before._replace(
-            energy_uj=before.energy_uj + uj, systematic_uj=before.systematic_uj + uj * device.systematic_ratio
-        )
+    def _hours(self) -> dict[HourKey, HourValue]:
+        hours: dict[HourKey, HourValue] = {}
+        for (hour_unix, _), sums in self._accounts.items():
+            component, provenance = sums.device.component.value, sums.device.provenance.value
+            for (server, model, account), uj in sums.by_account_uj.items():
+                key = HourKey(hour_unix, server, model, "", component, provenance, account)
+                before = hours.get(key, HourValue(0))
+                systematic_uj = before.systematic_uj + uj * sums.device.systematic_ratio
+                hours[key] = before._replace(energy_uj=before.energy_uj + uj, systematic_uj=systematic_uj)
+        return hours
+
+    def _device_hours(self) -> dict[DeviceHourKey, int]:
+        return {
+            DeviceHourKey(hour_unix, name, sums.device.domain, sums.device.provenance.value): sums.energy_uj
+            for (hour_unix, name), sums in self._accounts.items()
+        }
 
     def take_changes(self, books: Books) -> None:
         """Take what changed in the books since the last call."""
@@ -66,8 +86,8 @@ class Pending:
         """Return all of it as one transaction."""
         return LedgerBatch(
             rows=self.rows,
-            hours=self._hours,
-            device_hours=self._device_hours,
+            hours=self._hours(),
+            device_hours=self._device_hours(),
             counters=self._counters,
             histograms=self._histograms,
             device_states=device_states,

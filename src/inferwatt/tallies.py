@@ -49,9 +49,11 @@ class AccountSum:
 
     def add(self, tick: TickEnergy) -> None:
         """Add one closed tick."""
-        self.prefill_uj += sum(prefill for prefill, _ in tick.requests.values())
-        self.decode_uj += sum(decode for _, decode in tick.requests.values())
-        self.unlisted_uj += sum(prefill + decode for prefill, decode in tick.unlisted.values())
+        for prefill, decode in tick.requests.values():
+            self.prefill_uj += prefill
+            self.decode_uj += decode
+        if tick.unlisted:
+            self.unlisted_uj += sum(prefill + decode for prefill, decode in tick.unlisted.values())
         self.idle_uj += tick.idle_empty_uj + sum(tick.idle_resident.values())
         self.other_uj += tick.other_uj
         self.unattributed_uj += tick.unattributed_uj

@@ -21,6 +21,7 @@ class _Device:
     device: Device
     energy_uj: int = 0
     recent: deque[TickEnergy] = field(default_factory=deque)
+    recent_uj: int = 0
     power_watts: float | None = None
 
 
@@ -50,13 +51,14 @@ class Views:
     def tick(self, tick: TickEnergy) -> None:
         """Add one closed tick."""
         device = self._books.devices[tick.device]
-        view = self._devices.setdefault(tick.device, _Device(device))
+        view = self._devices.get(tick.device) or self._devices.setdefault(tick.device, _Device(device))
         view.energy_uj += tick.energy_uj
         view.recent.append(tick)
+        view.recent_uj += tick.energy_uj
         while tick.t1_ns - view.recent[0].t1_ns > _POWER_NS:
-            view.recent.popleft()
+            view.recent_uj -= view.recent.popleft().energy_uj
         elapsed_ns = tick.t1_ns - view.recent[0].t0_ns
-        view.power_watts = watts(sum(t.energy_uj for t in view.recent), elapsed_ns)
+        view.power_watts = watts(view.recent_uj, elapsed_ns)
         self._accounts.setdefault(device.provenance.value, AccountSum()).add(tick)
         self._tick_models(tick, device)
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.split import apportion
+from inferwatt.attribution.split import apportion, apportion_few
 
 TICKS = st.integers(min_value=0, max_value=10**15)  # up to a gigajoule, in µJ
 WEIGHTS = st.lists(st.floats(min_value=0, max_value=1e18, allow_nan=False), min_size=1, max_size=40)
@@ -31,6 +31,14 @@ def test_no_member_pays_for_rounding(total_uj: int, weights: list[int]) -> None:
         exact_uj = Fraction(total_uj * weight, sum(weights))
 
         assert abs(exact_uj - share_uj) < 1 + Fraction(total_uj, 10**14)
+
+
+@given(TICKS, WEIGHTS)
+def test_few_are_divided_as_many(total_uj: int, weights: list[float]) -> None:
+    """Without arrays the shares are the same, to the microjoule."""
+    assume(0 < sum(weights) < float("inf"))
+
+    assert apportion(total_uj, np.array(weights)).tolist() == apportion_few(total_uj, weights)
 
 
 def test_ties_go_to_the_first() -> None:

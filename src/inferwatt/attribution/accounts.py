@@ -59,9 +59,11 @@ class DeviceTotals:
     def add(self, tick: TickEnergy) -> None:
         """Add one closed tick."""
         self.measured_uj += tick.energy_uj
-        self.requests_uj += sum(prefill + decode for prefill, decode in tick.requests.values())
-        self.requests_uj += sum(tick.pooled.values())
-        self.unlisted_uj += sum(prefill + decode for prefill, decode in tick.unlisted.values())
+        if tick.requests or tick.pooled:
+            self.requests_uj += sum(prefill + decode for prefill, decode in tick.requests.values())
+            self.requests_uj += sum(tick.pooled.values())
+        if tick.unlisted:
+            self.unlisted_uj += sum(prefill + decode for prefill, decode in tick.unlisted.values())
         self.idle_resident_uj += sum(tick.idle_resident.values())
         self.idle_empty_uj += tick.idle_empty_uj
         self.other_uj += tick.other_uj
@@ -118,6 +120,11 @@ class Shares:
         self._prefill.append(prefill)
         self._fair.append(fair)
         self._spread.append(spread)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any request has a part."""
+        return bool(self._slots)
 
     @property
     def only_account(self) -> str | None:

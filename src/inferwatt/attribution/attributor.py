@@ -14,7 +14,7 @@ from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnerg
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.sharing import Power, Sharing
 from inferwatt.attribution.slots import SlotTable
-from inferwatt.attribution.split import apportion
+from inferwatt.attribution.split import apportion, apportion_few
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
@@ -227,7 +227,11 @@ class Attributor:
 
     def advance(self, now_ns: int, *, last: bool = False) -> Closed:
         """Close the ticks that are `hold_ns` old at `now_ns` (`last`: all of them), and what became final by that."""
-        ticks = [tick for state in self._devices.values() for tick in self._close_ticks(state, now_ns, last)]
+        ticks: list[TickEnergy] = []
+        due_ns = now_ns - self._hold_ns
+        for state in self._devices.values():
+            if state.pending and (last or state.pending[0].t1_ns <= due_ns):
+                ticks.extend(self._close_ticks(state, now_ns, last))
         requests: list[tuple[Request, RequestEnergy]] = []
         late = 0
         for engine in self._engines.values():
@@ -245,12 +249,13 @@ class Attributor:
     def _closed_until(self, engine: EngineState, now_ns: int, last: bool) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
-        give_up_ns = (
-            now_ns - self._hold_ns - max([_STALE_NS, *(2 * round(state.timeline.period_ns) for state in states)])
-        )
-        closed_ns = min((state.closed_ns for state in states), default=now_ns - self._hold_ns)
+        due_ns = now_ns - self._hold_ns
+        closed_ns = min([state.closed_ns for state in states], default=due_ns)
         if states:
             engine.forget_steps(closed_ns)
+        if closed_ns >= due_ns - _STALE_NS:
+            return closed_ns, False
+        give_up_ns = due_ns - max([_STALE_NS, *(2 * round(state.timeline.period_ns) for state in states)])
         stale = closed_ns < give_up_ns
         for state in states:
             if state.closed_ns < give_up_ns:
@@ -280,6 +285,11 @@ class Attributor:
         only = shares.only_account
         if only is not None:
             return whole_tick(tick, shares, only)
+        if not shares.has_rows:
+            scalars = shares.scalars()
+            if sum(scalars) <= 0:
+                scalars[-1] = 1.0
+            return self._pooled(state, self._slots.booked(tick, shares, {}, apportion_few(tick.energy_uj, scalars)))
         keys, fair, spread = shares.members()
         alive = self._slots.alive(keys)
         if not alive.all():
@@ -289,7 +299,9 @@ class Attributor:
         if fair.sum() + sum(scalars) <= 0:
             scalars[-1] = 1.0
         whole_uj = apportion(tick.energy_uj, np.concatenate([fair, scalars]))
-        result = self._slots.book(state.slot_class, tick, shares, keys, spread, whole_uj)
+        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, spread, whole_uj))
+
+    def _pooled(self, state: _DeviceState, result: TickEnergy) -> TickEnergy:
         for name, pooled_uj in result.pooled.items():
             self._pool.add(state.slot_class, name, pooled_uj)
         return result

@@ -1,6 +1,6 @@
 """What a device uses when nobody works: learnt from its quiet ticks. Pure."""
 
-import numpy as np
+from math import inf
 
 from inferwatt.records import Device
 
@@ -45,8 +45,8 @@ class BaselinePower:
 
     def __init__(self, device: Device) -> None:
         self._given_watts = device.idle_watts
-        self._sums = np.zeros(5)  # weight, x, y, xx, xy
-        self._lowest_watts = np.inf
+        self._sums = (0.0, 0.0, 0.0, 0.0, 0.0)  # weight, x, y, xx, xy
+        self._lowest_watts = inf
 
     def learn(self, used_ratio: float, power_watts: float) -> None:
         """Learn from one tick: the part of the capacity that was used, and the mean power."""
@@ -54,14 +54,21 @@ class BaselinePower:
             return
         self._lowest_watts = min(self._lowest_watts, power_watts)
         x, y = used_ratio, power_watts
-        self._sums = self._sums * _FORGET + np.array([1.0, x, y, x * x, x * y])
+        weight, sum_x, sum_y, xx, xy = self._sums
+        self._sums = (
+            weight * _FORGET + 1.0,
+            sum_x * _FORGET + x,
+            sum_y * _FORGET + y,
+            xx * _FORGET + x * x,
+            xy * _FORGET + x * y,
+        )
 
     @property
     def watts(self) -> float:
         """The baseline power, watts; 0 before the first tick."""
         if self._given_watts is not None:
             return self._given_watts
-        weight, x, y, xx, xy = (float(value) for value in self._sums)
+        weight, x, y, xx, xy = self._sums
         if weight == 0:
             return 0.0
         variance = xx / weight - (x / weight) ** 2

@@ -1,7 +1,7 @@
 """The accounts of the requests that are not final: arrays by slot, one set for each kind of joule. Pure."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -110,7 +110,13 @@ class SlotTable:
         by_label: dict[Label, tuple[int, int]] = {}
         if count:
             by_label = self._book_requests(slot_class, keys, spread, whole_uj[:count])
-        rest = iter(whole_uj[count:].tolist())
+        return self.booked(tick, shares, by_label, whole_uj[count:].tolist())
+
+    def booked(
+        self, tick: Tick, shares: Shares, by_label: Mapping[Label, tuple[int, int]], scalars_uj: Sequence[int]
+    ) -> TickEnergy:
+        """Return a rounded tick: what requests got of it, and the accounts in the order of `Shares.scalars`."""
+        rest = iter(scalars_uj)
         idle_resident = {name: next(rest) for name in shares.idle_resident}
         unlisted = {name: (next(rest), next(rest)) for name in shares.unlisted}
         pooled = {name: next(rest) for name in shares.pooled}

@@ -1,7 +1,12 @@
 """Divide a whole number of microjoules by weights, to the last microjoule. Pure, no clock, no I/O."""
 
+from collections.abc import Sequence
+from math import floor, inf
+
 import numpy as np
 import numpy.typing as npt
+
+_FEW = 8
 
 
 def apportion(total_uj: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
@@ -34,6 +39,30 @@ def apportion(total_uj: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np
         shares_uj[order[:left_uj]] += 1
         return shares_uj
     return _exactly(total_uj, weights)
+
+
+def apportion_few(total_uj: int, weights: Sequence[float]) -> list[int]:
+    """Divide as `apportion` does, to the same microjoules, where arrays would cost more than they save.
+
+    Args:
+        total_uj: as there.
+        weights: as there; below eight of them numpy adds in the order given, as is done here.
+    """
+    sum_weights = 0.0
+    for weight in weights:
+        sum_weights += weight
+    if len(weights) >= _FEW or total_uj < 0 or not 0 < sum_weights < inf or min(weights) < 0:
+        return [int(uj) for uj in apportion(total_uj, np.array(weights, dtype=np.float64))]
+    exact_uj = [weight / sum_weights * total_uj for weight in weights]
+    shares_uj = [floor(exact) for exact in exact_uj]
+    left_uj = total_uj - sum(shares_uj)
+    if left_uj == 0:
+        return shares_uj
+    if not 0 < left_uj < len(weights):
+        return [int(uj) for uj in _exactly(total_uj, np.array(weights, dtype=np.float64))]
+    for at in sorted(range(len(weights)), key=lambda i: shares_uj[i] - exact_uj[i])[:left_uj]:
+        shares_uj[at] += 1
+    return shares_uj
 
 
 def _exactly(total_uj: int, weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
