@@ -134,7 +134,7 @@ class Session:
         return server, address
 
     def _start_agent(self) -> Child:
-        port = _free_port(self._options.port)
+        port = free_port(self._options.port)
         if port != self._options.port and self._options.port:
             click.echo(f"port {self._options.port} is taken: the page is on port {port}", err=True)
         self._address = f"http://127.0.0.1:{port}"
@@ -202,12 +202,17 @@ class Session:
             if duration is not None and elapsed_seconds >= duration:
                 return
             if elapsed_seconds >= next_at:
+                had_devices = self._has_devices()
                 self._view = pages.live_view(self._address) or self._view
-                show(elapsed_seconds)
-                # figures are there within a second or two: until then, look often
-                next_at = elapsed_seconds + (period_seconds if self._view and self._view.models else _TABLE_SECONDS)
+                if not next_at or self._has_devices():
+                    show(elapsed_seconds)
+                # the first figures are there within a second or two: until then look often, and say so once
+                next_at = elapsed_seconds + (period_seconds if had_devices else _TABLE_SECONDS)
             if self._stop.wait(min(_TABLE_SECONDS, period_seconds, 0.2)):
                 return
+
+    def _has_devices(self) -> bool:
+        return self._view is not None and bool(self._view.devices)
 
     def _end_load(self, load: Child) -> Mapping[str, int] | None:
         """End the load and return what its clients saw, None where it did not say."""
@@ -262,7 +267,7 @@ def _first_line(child: Child) -> bytes:
     return line
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
     """Return `wanted` if it can be listened on, else a free port."""
     for port in (wanted, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

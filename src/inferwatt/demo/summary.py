@@ -215,7 +215,9 @@ def _token_lines(document: Mapping[str, Any]) -> list[str]:
     for name, word in (("prompt_computed", "prompt, computed"), ("cached", "prompt, cached"), ("output", "output")):
         said = "not known" if server is None else str(server[name])
         lines.append(f"  tokens {word:<17} {records[name]:8d} by the records, {said:>8} by the server's own page")
-    clients = document["clients"]
+    without, clients = document["tokens"]["requests_without_tokens"], document["clients"]
+    if without:
+        lines.append(f"  tokens of {without} requests are not known: their clients were cut before they were told")
     if clients is not None:
         lines.append(
             f"  clients: {clients['finished']} finished, {clients['aborted']} left early (the server computes on until "

@@ -18,7 +18,7 @@ def render(view: LiveView | None, *, elapsed_seconds: float, address: str | None
     head = Text.assemble(("inferwatt demo", "bold"), f"   {elapsed_seconds:.0f} s   {ends}")
     if address:
         head.append(f"   page: {address}", style="cyan")
-    if view is None:
+    if view is None or not view.devices:
         return Group(head, Text("waiting for the first figures", style="dim"))
     parts: list[RenderableType] = [head, _devices(view), _models(view), _tenants(view), _requests(view.requests)]
     parts += [Text(_account(account), style="dim") for account in view.accounts]
@@ -35,7 +35,7 @@ def _account(account: AccountView) -> str:
 
 def line(view: LiveView | None, *, elapsed_seconds: float) -> str:
     """Return the same in one line, for logs."""
-    if view is None:
+    if view is None or not view.devices:
         return f"{elapsed_seconds:4.0f} s  waiting for the first figures"
     devices = ", ".join(
         f"{d.device} {_watts(d.power_watts)} {d.provenance} ±{_ratio(d.systematic_ratio)}" for d in view.devices
