@@ -175,10 +175,10 @@ class Keeper:
 
     def _incoming(self, incoming: Incoming) -> None:
         self._gone.pop(incoming.producer, None)
-        request = replace(
-            incoming.request, tags={k: v for k, v in incoming.request.tags.items() if k in self._tag_keys}
-        )
-        incoming = replace(incoming, request=request)
+        request = incoming.request
+        if not request.tags.keys() <= self._tag_keys:
+            request = replace(request, tags={k: v for k, v in request.tags.items() if k in self._tag_keys})
+            incoming = replace(incoming, request=request)
         self._receipts.came(incoming.producer, incoming.seq)
         if request.arrival_ns < self._started_ns and self._is_kept(incoming):
             self._receipts.done(incoming.producer, incoming.seq)

@@ -153,7 +153,7 @@ class Metering:
     def request(self, request: Request) -> bool:
         """Take what is known of a request of a known engine; return whether it was taken."""
         engine = self._engines.get(request.engine)
-        if engine is not None and engine.model:
+        if engine is not None and engine.model and engine.model != request.model:
             request = replace(request, model=engine.model)
         taken = self.feed(request)
         if taken:

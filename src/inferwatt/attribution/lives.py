@@ -115,15 +115,28 @@ class Lives:
 
     def present(self, t0_ns: int, t1_ns: int) -> list[Life]:
         """Return the requests that may have been at work inside the tick."""
-        while self._coming and self._coming[0][0] < t1_ns:
+        self._look(t1_ns)
+        return [
+            life
+            for life in self.active.values()
+            if (end_ns := life.record.end_ns) is None or end_ns > t0_ns or life.last_step_end_ns > t0_ns
+        ]
+
+    def _look(self, t_ns: int) -> None:
+        """Count those that arrived before `t_ns` among those at work."""
+        while self._coming and self._coming[0][0] < t_ns:
             life = heapq.heappop(self._coming)[2]
             self.active[life.slot] = life
-        return [life for life in self.active.values() if life.end_ns > t0_ns]
 
     def ended(self, closed_ns: int) -> list[Life]:
         """Return the requests that had ended by `closed_ns`, and forget them."""
-        self.present(closed_ns, closed_ns)
-        done = [life for life in self.active.values() if life.end_ns <= closed_ns]
+        self._look(closed_ns)
+        done = [
+            life
+            for life in self.active.values()
+            if (FAR_NS if (end_ns := life.record.end_ns) is None else end_ns) <= closed_ns
+            and life.last_step_end_ns <= closed_ns
+        ]
         for life in done:
             del self.active[life.slot]
         return done
