@@ -13,6 +13,7 @@ import uuid
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
 from inferwatt.clock import SystemClock
@@ -23,6 +24,7 @@ from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Reques
 
 BATCH_ROWS = 1000
 BATCHES = 300
+GROUP_BATCHES = 20
 TENANTS = 50
 MODELS = 4
 PRODUCERS = tuple(str(uuid.UUID(int=number)) for number in range(3))
@@ -62,15 +64,15 @@ def measure(folder: Path, connect: Connect) -> dict[str, float]:
         connect=connect,
     )  # fmt: skip
     chance = Random(1)
-    cpu_ns = wall_ns = 0
+    cpu_ns, wall_ns = [], []
     for number in range(BATCHES):
         batch = records(chance, number * BATCH_ROWS)
         wall0_ns, cpu0_ns = time.perf_counter_ns(), time.process_time_ns()
         unix_ns = clock.unix_ns()
         rows = [RequestRow(request, energy, "vllm:8000", unix_ns, unix_ns - 10**9) for request, energy in batch]
         done = ledger.commit(LedgerBatch(rows=rows, counters={"rows": {(): number}}))
-        cpu_ns += time.process_time_ns() - cpu0_ns
-        wall_ns += time.perf_counter_ns() - wall0_ns
+        cpu_ns.append(time.process_time_ns() - cpu0_ns)
+        wall_ns.append(time.perf_counter_ns() - wall0_ns)
         if done.rows != BATCH_ROWS:
             raise SystemExit(f"the ledger took {done.rows} rows of {BATCH_ROWS}")
     known_us = cost_of_known(ledger, batch)
@@ -81,12 +83,19 @@ def measure(folder: Path, connect: Connect) -> dict[str, float]:
     ledger.close()
     total = BATCHES * BATCH_ROWS
     return {
-        "rows_per_core_second": round(total / cpu_ns * 1e9),
-        "rows_per_second": round(total / wall_ns * 1e9),
+        "rows_per_core_second": round(rate(cpu_ns)),
+        "rows_per_core_second_best": round(rate(cpu_ns, best=True)),
+        "rows_per_second": round(rate(wall_ns)),
         "known_cpu_us": round(known_us, 2),
         "verified_rows_per_core_second": round(total / verify_ns * 1e9),
         "bytes_per_row": round(path.stat().st_size / total),
     }
+
+
+def rate(batch_ns: list[int], *, best: bool = False) -> float:
+    """Return rows per second: the median (or best) of groups of batches, each long enough to hold an index merge."""
+    groups = [sum(batch_ns[at : at + GROUP_BATCHES]) for at in range(0, len(batch_ns), GROUP_BATCHES)]
+    return GROUP_BATCHES * BATCH_ROWS * 1e9 / (min(groups) if best else median(groups))
 
 
 def cost_of_known(ledger: Ledger, batch: list[Record]) -> float:
@@ -113,7 +122,9 @@ def main() -> None:
     machine = {"cpus": os.cpu_count(), "arch": platform.machine(), "python": platform.python_version()}
     notes = (
         f"{BATCHES * BATCH_ROWS:,} rows with random ids and one part each, synchronous=FULL, {BATCH_ROWS}-row commits, "
-        f"CPU time of the process from records to commit; {', then standard_ with '.join(drivers)}. "
+        "found by three ids and booked once, hash-chained and rolled up; CPU time from records to commit, "
+        "median and best of 15 groups of 20 commits; "
+        f"{', then standard_ with '.join(drivers)}. "
         "month_chargeback_seconds_10m_rows is not measured yet."
     )
     print(json.dumps({"bench": "ledger", "machine": machine, "figures": figures, "notes": notes}))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.ledger.rows import HourKey, LedgerBatch, RequestKey, RequestRow
-from inferwatt.ledger.schema import encode, roll_up, tags_text
+from inferwatt.ledger.rows import LedgerBatch, RequestKey, RequestRow
+from inferwatt.ledger.schema import HourSums, encode, roll_up, tags_text
 from inferwatt.records import Request, RequestEnergy
 from inferwatt.testing import FakeClock, memory_ledger
 from tests.ledger.books import HOUR, amounts, batch, open_ledger, row, rows, sql
@@ -34,7 +34,7 @@ def test_what_was_handed_in_comes_back(handed_in: list[RequestRow]) -> None:
 @given(st.lists(rows(), min_size=1, max_size=8))
 def test_the_roll_up_is_the_sum_of_the_rows(handed_in: list[RequestRow]) -> None:
     """Energy, requests and tokens of the hours are those of the rows, to the microjoule."""
-    sums: dict[HourKey, list[float]] = {}
+    sums: HourSums = {}
     for one in handed_in:
         roll_up(sums, one)
 

@@ -6,17 +6,25 @@ memory, and go into the index sorted, 16,384 rows at a time. The index holds CRC
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 from zlib import crc32
 
 from inferwatt.ledger.driver import Driver
-from inferwatt.ledger.rows import RequestKey, RequestRow
+from inferwatt.ledger.rows import RequestRow
 
 TAIL_ROWS: Final = 16_384
-"""About 3 MB of memory, and 0.1 s every 16,384 rows."""
+"""About 4 MB of memory, and 0.1 s every 16,384 rows."""
 
-_NAMES = "SELECT seq, request, response_id, trace_id FROM request WHERE seq > ? AND seq <= ?"
+Key = tuple[str, str]
+"""The values of a `RequestKey`: producer, internal id."""
+
+_SEQ_BITS = 40
+_SEQ_MASK = (1 << _SEQ_BITS) - 1
+_KEY = attrgetter("request.producer", "request.request")
+_NAMES = attrgetter("request.request", "request.response_id", "request.trace_id")
+_STORED_NAMES = "SELECT seq, request, response_id, trace_id FROM request WHERE seq > ? AND seq <= ?"
 
 
 class Aliases:
@@ -25,29 +33,30 @@ class Aliases:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._indexed = indexed_through(driver)
-        self._tail = self._read_tail()
+        self._read_tail()
 
-    def __contains__(self, key: RequestKey) -> bool:
+    def __contains__(self, key: Key) -> bool:
         """Tell whether a request was booked already."""
-        if key in self._tail:
-            return True
-        return self._indexed > 0 and self._is_indexed(key)
+        return key in self._tail or (self._indexed > 0 and self._is_indexed(key))
 
-    def repeated(self, keys: Sequence[RequestKey]) -> set[RequestKey]:
+    def repeated(self, keys: Sequence[Key]) -> set[Key]:
         """Return those of `keys` that were booked already."""
-        found = {key for key in keys if key in self._tail}
+        found = self._tail.intersection(keys)
         if self._indexed > 0:
-            crcs = [crc32(key.request.encode(errors="replace")) for key in keys]
+            crcs = [_crc(request) for _, request in keys]
             hits = self._driver.rows(
                 "SELECT key FROM alias WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(crcs),)
             )
             suspects = {crc for (crc,) in hits}
-            found |= {key for key, crc in zip(keys, crcs, strict=True) if crc in suspects and self._is_indexed(key)}
+            if suspects:
+                pairs = zip(keys, crcs, strict=True)
+                found |= {key for key, crc in pairs if crc in suspects and self._is_indexed(key)}
         return found
 
-    def remember(self, keys: Iterable[RequestKey]) -> None:
+    def remember(self, keys: Iterable[Key], rows: Iterable[RequestRow], first_row: int) -> None:
         """Take in what was committed; call `merge` once the tail `is_full`."""
         self._tail.update(keys)
+        self._entries.extend(_entries((seq, *names) for seq, names in enumerate(map(_NAMES, rows), first_row)))
 
     @property
     def is_full(self) -> bool:
@@ -55,31 +64,33 @@ class Aliases:
         return len(self._tail) >= TAIL_ROWS
 
     def merge(self, last_row: int) -> None:
-        """Write the tail up to `last_row` into the index, inside the caller's transaction; then call `merged`."""
-        entries = sorted(names(self._driver, self._indexed, last_row))
-        self._driver.many("INSERT OR IGNORE INTO alias VALUES(?, ?)", entries)
+        """Write the tail, which ends at `last_row`, into the index, in the caller's transaction; then `merged`."""
+        self._driver.many("INSERT OR IGNORE INTO alias VALUES(?, ?)", unpacked(self._entries))
         self._driver.rows("INSERT OR REPLACE INTO meta VALUES('indexed', ?)", (str(last_row),))
 
     def merged(self, last_row: int) -> None:
         """Forget the tail once its index is committed."""
         self._indexed = last_row
         self._tail.clear()
+        self._entries.clear()
 
     def dropped(self, last_row: int) -> None:
         """Forget the rows up to `last_row` that retention dropped."""
         if last_row > self._indexed:
-            self._tail = self._read_tail()
+            self._read_tail()
 
-    def _read_tail(self) -> set[tuple[str, str]]:
+    def _read_tail(self) -> None:
         tail = "SELECT w.producer, r.request FROM request r JOIN who w ON w.id = r.who WHERE r.seq > ?"
-        return {(producer, request) for producer, request in self._driver.rows(tail, (self._indexed,))}
+        self._tail: set[Key] = {(producer, request) for producer, request in self._driver.rows(tail, (self._indexed,))}
+        self._entries = entries_between(self._driver, self._indexed, _SEQ_MASK)
 
-    def _is_indexed(self, key: RequestKey) -> bool:
+    def _is_indexed(self, key: Key) -> bool:
+        producer, request = key
         return bool(
             self._driver.rows(
                 "SELECT 1 FROM alias a JOIN request r ON r.seq = a.request JOIN who w ON w.id = r.who"
                 " WHERE a.key = ? AND r.request = ? AND w.producer = ? LIMIT 1",
-                (crc32(key.request.encode(errors="replace")), key.request, key.producer),
+                (_crc(request), request, producer),
             )
         )
 
@@ -90,14 +101,14 @@ def indexed_through(driver: Driver) -> int:
     return int(found[0][0]) if found else 0
 
 
-def names(driver: Driver, after_row: int, last_row: int) -> set[tuple[int, int]]:
-    """Return the index entries of a range of rows."""
-    return {
-        (crc32(name.encode()), seq)
-        for seq, *aliases in driver.rows(_NAMES, (after_row, last_row))
-        for name in aliases
-        if name
-    }
+def entries_between(driver: Driver, after_row: int, last_row: int) -> list[int]:
+    """Return the index entries, packed, of the rows in the ledger after `after_row`, up to `last_row`."""
+    return list(_entries(driver.rows(_STORED_NAMES, (after_row, last_row))))
+
+
+def unpacked(entries: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Return entries in the index's order, as (key, row): neighbours share their pages."""
+    return ((entry >> _SEQ_BITS, entry & _SEQ_MASK) for entry in sorted(entries))
 
 
 def rows_named(driver: Driver, alias: str) -> list[int]:
@@ -106,11 +117,26 @@ def rows_named(driver: Driver, alias: str) -> list[int]:
     found = driver.rows(
         f"SELECT r.seq FROM alias a JOIN request r ON r.seq = a.request WHERE a.key = ? AND {is_it}"
         f" UNION SELECT r.seq FROM request r WHERE r.seq > ? AND {is_it}",
-        (crc32(alias.encode(errors="replace")), alias, indexed_through(driver), alias),
+        (_crc(alias), alias, indexed_through(driver), alias),
     )
     return sorted(seq for (seq,) in found)
 
 
-def keys_of(rows: Iterable[RequestRow]) -> list[RequestKey]:
+def keys_of(rows: Iterable[RequestRow]) -> list[Key]:
     """Return what names each request for good."""
-    return [RequestKey(row.request.producer, row.request.request) for row in rows]
+    return list(map(_KEY, rows))
+
+
+def _entries(named: Iterable[tuple[int, str, str, str]]) -> Iterator[int]:
+    """Pack (CRC, row) into one integer each: a third of a tuple's memory, and faster to sort."""
+    for seq, request, response_id, trace_id in named:
+        if request:
+            yield crc32(request.encode()) << _SEQ_BITS | seq
+        if response_id and response_id != request:
+            yield crc32(response_id.encode()) << _SEQ_BITS | seq
+        if trace_id:
+            yield crc32(trace_id.encode()) << _SEQ_BITS | seq
+
+
+def _crc(name: str) -> int:
+    return crc32(name.encode(errors="replace"))

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from inferwatt.ledger.alias import names
+from inferwatt.ledger.alias import entries_between, unpacked
 from inferwatt.ledger.driver import Driver
 from inferwatt.ledger.queries import first_batch_since
 from inferwatt.ledger.verify import dropped_through
@@ -44,7 +44,8 @@ def rows_to_drop(driver: Driver, config: LedgerConfig, now_unix_ns: int) -> tupl
 def drop_rows(driver: Driver, first_row: int, last_row: int) -> tuple[int, int]:
     """Drop a span of rows through the gate, inside the caller's transaction; return their number and energy, µJ."""
     span = (first_row, last_row)
-    driver.many("DELETE FROM alias WHERE key = ? AND request = ?", sorted(names(driver, first_row - 1, last_row)))
+    entries = entries_between(driver, first_row - 1, last_row)
+    driver.many("DELETE FROM alias WHERE key = ? AND request = ?", unpacked(entries))
     count = driver.rows("SELECT count(*) FROM request WHERE seq BETWEEN ? AND ?", span)[0][0]
     sums = "SELECT coalesce(sum(prefill_uj + decode_uj), 0) FROM part WHERE request BETWEEN ? AND ?"
     sum_uj = driver.rows(sums, span)[0][0]

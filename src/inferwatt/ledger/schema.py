@@ -28,7 +28,6 @@ INT_COLUMNS: Final = (
 )  # fmt: skip
 PART_TEXT_COLUMNS: Final = ("component", "provenance")
 PART_INT_COLUMNS: Final = ("prefill_uj", "decode_uj", "low_uj", "high_uj", "systematic_ppm")
-HOUR_SUMS: Final = HourValue._fields
 
 
 def _columns(names: Iterable[str], kind: str) -> str:
@@ -96,9 +95,9 @@ INSERT_BATCH: Final = f"INSERT INTO batch VALUES({', '.join('?' * 11)})"
 INSERT_WHO: Final = f"INSERT OR IGNORE INTO who VALUES(NULL, {', '.join('?' * len(WHO_COLUMNS))})"
 SELECT_WHO: Final = f"SELECT id FROM who WHERE {' AND '.join(f'{name} = ?' for name in WHO_COLUMNS)}"
 ADD_HOUR: Final = (
-    f"INSERT INTO hour VALUES({', '.join('?' * (len(HourKey._fields) + len(HOUR_SUMS)))}) "
+    f"INSERT INTO hour VALUES({', '.join('?' * (len(HourKey._fields) + len(HourValue._fields)))}) "
     f"ON CONFLICT({', '.join(HourKey._fields)}) DO UPDATE SET "
-    + ", ".join(f"{name} = {name} + excluded.{name}" for name in HOUR_SUMS)
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in HourValue._fields)
 )
 ADD_DEVICE_HOUR: Final = (
     "INSERT INTO device_hour VALUES(?, ?, ?, ?, ?) ON CONFLICT(hour_unix, device, domain, provenance)"
@@ -115,6 +114,9 @@ SELECT_ROWS: Final = (
     " FROM request r JOIN who w ON w.id = r.who "
 )
 SELECT_PARTS: Final = f"SELECT request, position, {', '.join((*PART_TEXT_COLUMNS, *PART_INT_COLUMNS))} FROM part "
+
+HourSums = dict[tuple[Any, ...], list[Any]]
+"""The values of `HourKey` to those of `HourValue`, as they are added up."""
 
 _WHO = attrgetter(
     "request.producer", "request.engine", "server", "request.model", "request.tenant", "request.tags"
@@ -213,12 +215,12 @@ def _part_record(row: Sequence[Any]) -> EnergyPart:
 
 def tags_text(tags: Mapping[str, str]) -> str:
     """Return tags as JSON with sorted keys: equal tags, equal text."""
-    return _tags_text(tuple(sorted(tags.items()))) if tags else "{}"
+    return _tags_text(tuple(tags.items())) if tags else "{}"
 
 
 @lru_cache(maxsize=1024)
 def _tags_text(tags: tuple[tuple[str, str], ...]) -> str:
-    return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(dict(sorted(tags)), ensure_ascii=False, separators=(",", ":"))
 
 
 def labels_text(labels: Sequence[str] | Sequence[int]) -> str:
@@ -226,36 +228,41 @@ def labels_text(labels: Sequence[str] | Sequence[int]) -> str:
     return json.dumps(labels, separators=(",", ":"))
 
 
-def roll_up(sums: dict[HourKey, list[Any]], row: RequestRow, sign: int = 1) -> None:
+def roll_up(sums: HourSums, row: RequestRow, sign: int = 1) -> None:
     """Add a request to the hour in which it ended (or take it away, `sign` -1, where a correction replaces it).
 
     Raises:
         ValueError: an energy or a number of tokens is beyond all reason.
     """
     request, energy = row.request, row.energy
-    hour_unix = row.end_unix_ns // NS_PER_HOUR * HOUR_SECONDS
-    counts = (sign, sign * (request.prompt_tokens or 0), sign * (request.cached_tokens or 0),
-              sign * (request.output_tokens or 0))  # fmt: skip
-    parts = energy.parts if energy is not None else ()
-    if max(counts) > _LIMIT or any(abs(part.energy_uj) > _LIMIT for part in parts):
-        raise ValueError(f"a request's figures are beyond all reason: {counts}, {parts}")
-    for part in parts:
-        key = HourKey(hour_unix, row.server, request.model, request.tenant,
-                      part.component._value_, part.provenance._value_, REQUEST_ACCOUNT)  # fmt: skip
+    where = (row.end_unix_ns // NS_PER_HOUR * HOUR_SECONDS, row.server, request.model, request.tenant)
+    line: list[Any] | None = None
+    for part in energy.parts if energy is not None else ():
+        added = _line(sums, (*where, part.component._value_, part.provenance._value_, REQUEST_ACCOUNT))
         energy_uj = part.prefill_uj + part.decode_uj
         half_uj = (part.high_uj - part.low_uj) / 2
-        _add(sums, key, (sign * energy_uj, sign * part.prefill_uj, sign * half_uj * half_uj,
-                         sign * energy_uj * part.systematic_ratio, *counts))  # fmt: skip
-        counts = (0, 0, 0, 0)
-    if not parts:
-        key = HourKey(hour_unix, row.server, request.model, request.tenant, "", "", REQUEST_ACCOUNT)
-        _add(sums, key, (0, 0, 0.0, 0.0, *counts))
+        if energy_uj > _LIMIT:
+            raise ValueError(f"a request's energy is beyond all reason: {part}")
+        added[0] += sign * energy_uj
+        added[1] += sign * part.prefill_uj
+        added[2] += sign * half_uj * half_uj
+        added[3] += sign * energy_uj * part.systematic_ratio
+        line = line or added
+    _count(line or _line(sums, (*where, "", "", REQUEST_ACCOUNT)), request, sign)
 
 
-def _add(sums: dict[HourKey, list[Any]], key: HourKey, values: Sequence[float]) -> None:
-    old = sums.get(key)
-    if old is None:
-        sums[key] = list(values)
-    else:
-        for place, value in enumerate(values):
-            old[place] += value
+def _line(sums: HourSums, key: tuple[Any, ...]) -> list[Any]:
+    line = sums.get(key)
+    if line is None:
+        line = sums[key] = [0, 0, 0.0, 0.0, 0, 0, 0, 0]
+    return line
+
+
+def _count(line: list[Any], request: Request, sign: int) -> None:
+    prompt, cached, output = request.prompt_tokens or 0, request.cached_tokens or 0, request.output_tokens or 0
+    if prompt > _LIMIT or cached > _LIMIT or output > _LIMIT:
+        raise ValueError(f"a request's tokens are beyond all reason: {prompt}, {cached}, {output}")
+    line[4] += sign
+    line[5] += sign * prompt
+    line[6] += sign * cached
+    line[7] += sign * output

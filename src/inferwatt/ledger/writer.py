@@ -1,13 +1,12 @@
 """Write batches into an open ledger: what is new, its link in the chain, the roll-ups and the totals, in one go."""
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
 
 from inferwatt.clock import Clock
-from inferwatt.ledger.alias import Aliases, keys_of
+from inferwatt.ledger.alias import Aliases, Key, keys_of
 from inferwatt.ledger.chain import GENESIS, content_hash, link_hash
 from inferwatt.ledger.driver import Driver, Trouble
 from inferwatt.ledger.opening import transaction
@@ -18,7 +17,6 @@ from inferwatt.ledger.rows import (
     Committed,
     Epoch,
     Head,
-    HourKey,
     LedgerBatch,
     Pruned,
     RequestKey,
@@ -38,6 +36,7 @@ from inferwatt.ledger.schema import (
     SET_DEVICE_STATE,
     SET_HISTOGRAM,
     Encoded,
+    HourSums,
     encode,
     labels_text,
     roll_up,
@@ -53,9 +52,9 @@ class _Sorted:
     """A batch's rows, told apart: to be written, booked already, cannot be stored; `replaced` are corrected by some."""
 
     rows: list[RequestRow]
-    keys: list[RequestKey]
-    duplicates: list[RequestKey]
-    rejected: list[RequestKey]
+    keys: list[Key]
+    duplicates: list[Key]
+    rejected: list[Key]
     replaced: list[RequestRow]
 
 
@@ -90,10 +89,10 @@ class Writer:
             raise
         if link is not None:
             self._took(link, link.last_row)
-            self._aliases.remember(told.keys)
+            self._aliases.remember(told.keys, told.rows, link.first_row)
             self._merge_aliases()
         seq = link.seq if link else None
-        return Committed(seq, len(told.rows), tuple(told.duplicates), tuple(told.rejected))
+        return Committed(seq, len(told.rows), _keys(told.duplicates), _keys(told.rejected))
 
     def prune(self, config: LedgerConfig, now_unix_ns: int) -> Pruned:
         """Drop what is too old or too much, a short piece at a time; a link of the chain says which rows went."""
@@ -142,7 +141,7 @@ class Writer:
                     told.keys.append(key)
         return told
 
-    def _tell_correction(self, told: _Sorted, key: RequestKey, row: RequestRow) -> None:
+    def _tell_correction(self, told: _Sorted, key: Key, row: RequestRow) -> None:
         done = any(row.corrects == other.corrects for other in told.rows)
         if done or self._driver.rows("SELECT 1 FROM request WHERE corrects = ?", (row.corrects,)):
             told.duplicates.append(key)
@@ -156,7 +155,7 @@ class Writer:
         told.rows.append(row)
         told.keys.append(key)
 
-    def _prepare(self, told: _Sorted) -> tuple[dict[HourKey, list[Any]], Encoded | None]:
+    def _prepare(self, told: _Sorted) -> tuple[HourSums, Encoded | None]:
         """Roll up and encode; rows that cannot be stored are taken out first, so that they do not block the others."""
         try:
             return self._try_prepare(told)
@@ -168,8 +167,8 @@ class Writer:
             told.keys = [key for _, key, can in pairs if can]
             return self._try_prepare(told)
 
-    def _try_prepare(self, told: _Sorted) -> tuple[dict[HourKey, list[Any]], Encoded | None]:
-        sums: dict[HourKey, list[Any]] = {}
+    def _try_prepare(self, told: _Sorted) -> tuple[HourSums, Encoded | None]:
+        sums: HourSums = {}
         for row in told.rows:
             roll_up(sums, row)
         for row in told.replaced:
@@ -206,10 +205,10 @@ class Writer:
             cache[who] = self._driver.rows(SELECT_WHO, who)[0][0]
         return [cache[who] for who in whos]
 
-    def _write_totals(self, batch: LedgerBatch, sums: Mapping[HourKey, Sequence[Any]]) -> None:
+    def _write_totals(self, batch: LedgerBatch, sums: HourSums) -> None:
         write = self._driver.many
-        write(ADD_HOUR, ((*key, *values) for key, values in _sorted_items(sums)))
-        write(ADD_HOUR, ((*key, *values) for key, values in _sorted_items(batch.hours)))
+        write(ADD_HOUR, ((*key, *values) for key, values in sorted(sums.items())))
+        write(ADD_HOUR, ((*key, *values) for key, values in batch.hours.items()))
         write(ADD_DEVICE_HOUR, ((*key, energy_uj) for key, energy_uj in batch.device_hours.items()))
         write(SET_COUNTER, (
             (family, labels_text(labels), value)
@@ -246,8 +245,8 @@ class Writer:
         self._aliases.merged(self._last_row)
 
 
-def _sorted_items(sums: Mapping[HourKey, Sequence[Any]]) -> Iterable[tuple[HourKey, Sequence[Any]]]:
-    return sorted(sums.items())
+def _keys(keys: list[Key]) -> tuple[RequestKey, ...]:
+    return tuple(RequestKey(*key) for key in keys)
 
 
 def _is_storable(row: RequestRow) -> bool:
