@@ -156,9 +156,9 @@ def test_numbers_decide_the_order_whatever_the_lines(records: list[Record], chan
         writer.write_meta(Meta())
         writer.close()
         for path in folder.glob("*.jsonl"):
-            lines = path.read_text().splitlines(keepends=True)
+            lines = path.read_bytes().splitlines(keepends=True)
             chance.shuffle(lines)
-            path.write_text("".join(lines))
+            path.write_bytes(b"".join(lines))
 
         assert recording.read(folder).records == records
 

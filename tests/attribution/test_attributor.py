@@ -7,8 +7,6 @@ import pytest
 from inferwatt.attribution.attributor import Attributor
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
-    Activity,
-    Component,
     Device,
     Engine,
     Event,
@@ -21,7 +19,6 @@ from inferwatt.records import (
     RequestEnergy,
     Rule,
     Step,
-    Sums,
     Tier,
 )
 
@@ -182,52 +179,6 @@ def test_prefill_and_decode_are_told_apart_by_the_steps() -> None:
     assert energy.prefill_uj == pytest.approx(600 * UJ, rel=0.03)
     assert energy.decode_uj == pytest.approx(300 * UJ, rel=0.03)
     assert energy.prefill_uj + energy.decode_uj == energy.energy_uj
-
-
-def cpu(**more: float) -> Device:
-    """Return a modelled CPU."""
-    return Device("cpu", domain="package", component=Component.CPU, provenance=Provenance.MODELLED, **more)
-
-
-def test_a_shared_cpu_is_split_by_who_held_it() -> None:
-    """The baseline goes by capacity held, what is above it by use; unused capacity is the resident model's idle."""
-    attributor = meter(cpu(idle_watts=10.0), engines=[Engine("e0", "m", ("cpu",))])
-    attributor.request(request("r", 0, 4, first=0.1))
-    attributor.activity(Activity(0, 4 * SECOND, "cpu", {"e0": 0.5}, other_ratio=0.25))
-
-    energy = run(attributor, 4, lambda _: 40.0, "cpu")["r"]
-
-    totals = attributor.devices["cpu"]
-    assert energy.energy_uj == pytest.approx(4 * (10 * 0.5 + 30 * 2 / 3) * UJ, rel=0.001)
-    assert totals.other_uj == pytest.approx(4 * (10 * 0.25 + 30 / 3) * UJ, rel=0.001)
-    assert totals.idle_resident_uj == pytest.approx(4 * 10 * 0.25 * UJ, rel=0.001)
-
-
-def test_a_server_that_works_without_a_record_is_unlisted() -> None:
-    """Work that only the server's own page knows goes to its model, as unlisted."""
-    attributor = meter(cpu(idle_watts=0.0), engines=[Engine("e0", "m", ("cpu",))])
-    attributor.activity(Activity(0, 4 * SECOND, "cpu", {"e0": 1.0}, other_ratio=0.0))
-    attributor.sums(Sums(0, 2 * SECOND, "e0", prompt_tokens=0, output_tokens=20, running=0))
-    attributor.sums(Sums(2 * SECOND, 4 * SECOND, "e0", prompt_tokens=0, output_tokens=0, running=0))
-
-    run(attributor, 4, lambda _: 30.0, "cpu")
-
-    totals = attributor.devices["cpu"]
-    assert totals.unlisted_uj == pytest.approx(60 * UJ, rel=0.01)
-    assert totals.idle_resident_uj == pytest.approx(60 * UJ, rel=0.01)
-
-
-def test_a_request_beside_unrecorded_ones_pays_for_itself_only() -> None:
-    """Where the server runs more than the records know, scrape after scrape, the rest is unlisted."""
-    attributor = meter()
-    attributor.request(request("r", 0, 4, first=0.0))
-    for second in range(4):
-        attributor.sums(Sums(second * SECOND, (second + 1) * SECOND - 1, "e0", running=4))
-
-    energy = run(attributor, 4, lambda _: 100.0)["r"]
-
-    assert attributor.devices["gpu-0"].unlisted_uj == pytest.approx(3 * 75 * UJ, rel=0.05)
-    assert energy.energy_uj == pytest.approx(175 * UJ, rel=0.05)
 
 
 def test_a_final_figure_comes_with_the_ticks_and_never_changes() -> None:

@@ -1,77 +1,21 @@
 import itertools
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.engines.fetch import Answer
-from inferwatt.engines.scrape import Emitted, EngineSeen, Scraper, TargetHealth
-from inferwatt.engines.servers import EnginesConfig, Target
+from inferwatt.engines.scrape import Emitted, EngineSeen, Scraper
+from inferwatt.engines.servers import Target
 from inferwatt.records import Engine, Event, EventKind, Model, Sums
 from inferwatt.testing import FakeClock
 from inferwatt.units import NS_PER_SECOND
+from tests.engines.bench import TARGET, Bench, bench
 from tests.engines.servers import FakeLlama
 
-TARGET = Target("llamacpp:8080", "http://127.0.0.1:8080")
-
-
-@dataclass
-class Bench:
-    """A scraper of one fake server on a fake clock, and all that it emitted."""
-
-    server: FakeLlama = field(default_factory=FakeLlama)
-    clock: FakeClock = field(default_factory=FakeClock)
-    emitted: list[Emitted] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.scraper = Scraper(
-            [TARGET],
-            self.clock,
-            self.emitted.append,
-            EnginesConfig(),
-            fetch=lambda _url, _timeout: self.server,
-            find_pids=lambda _url: frozenset({4242}),
-        )
-
-    def second(self, count: int = 1) -> list[Emitted]:
-        """Let seconds pass, and return what was emitted in them."""
-        before = len(self.emitted)
-        for _ in range(count):
-            self.scraper.step(self.clock.monotonic_ns())
-            self.clock.advance(NS_PER_SECOND)
-        return self.emitted[before:]
-
-    def of(self, kind: type[Emitted]) -> list[Emitted]:
-        """Return what was emitted of one kind."""
-        return [item for item in self.emitted if isinstance(item, kind)]
-
-    @property
-    def health(self) -> TargetHealth:
-        """How the only server is."""
-        return self.scraper.health().targets[0]
-
-    @property
-    def events(self) -> list[EventKind]:
-        """The kinds of events so far."""
-        return [item.kind for item in self.emitted if isinstance(item, Event)]
-
-    def tokens(self) -> tuple[int, int, int]:
-        """All computed, cached and output tokens so far."""
-        sums = [item for item in self.emitted if isinstance(item, Sums)]
-        return (
-            sum(item.prompt_tokens or 0 for item in sums),
-            sum(item.cached_tokens or 0 for item in sums),
-            sum(item.output_tokens or 0 for item in sums),
-        )
-
-
-@pytest.fixture
-def bench() -> Bench:
-    """A scraper of one fake server."""
-    return Bench()
+__all__ = ["bench"]
 
 
 def test_a_found_server_is_introduced_with_its_model_and_processes(bench: Bench) -> None:
@@ -235,60 +179,6 @@ def test_a_busy_server_is_not_down(bench: Bench) -> None:
     bench.second()
 
     assert bench.tokens() == (0, 0, 3)
-
-
-def test_a_partial_page_keeps_what_it_lacks_for_the_next(bench: Bench) -> None:
-    """Row 4: a counter that a cut page lacks is unknown in that window, and whole again in the next."""
-    bench.second()
-    bench.server.prompt, bench.server.output = 5, 8
-    whole = bench.server.page()
-    bench.server.answers["/metrics"] = Answer(
-        200, whole[: whole.index("llamacpp:tokens") + 9].encode(), {}, whole=False
-    )
-    cut = bench.second()
-    bench.server.serve()
-    bench.second()
-
-    assert isinstance(cut[0], Sums)
-    assert (cut[0].prompt_tokens, cut[0].output_tokens) == (5, None)
-    assert bench.tokens() == (5, 0, 8)
-    assert bench.health.partial_pages == 1
-
-
-def test_a_counter_that_a_first_partial_page_lacked_is_not_counted_from_zero(bench: Bench) -> None:
-    """What was done before we came is nobody's, also where the first page was cut."""
-    bench.server.output = 1_000
-    whole = bench.server.page()
-    bench.server.answers["/metrics"] = Answer(200, whole[: whole.index("llamacpp:tokens")].encode(), {}, whole=False)
-    bench.second()
-    bench.server.serve()
-    bench.second(2)
-
-    assert bench.tokens() == (0, 0, 0)
-
-
-def test_bad_lines_are_counted_by_reason(bench: Bench) -> None:
-    """NaN and negative counters are left out, counted, and change no total."""
-    bench.second()
-    page = b"llamacpp:prompt_tokens_total NaN\nllamacpp:tokens_predicted_total -4\nllamacpp:requests_processing 1\n"
-    bench.server.answers["/metrics"] = Answer(200, page, {})
-    bench.second(2)
-
-    assert bench.tokens() == (0, 0, 0)
-    assert bench.health.bad_lines == {"not_finite": 2, "negative": 2}
-
-
-def test_six_printed_digits_lose_nothing_for_good(bench: Bench) -> None:
-    """llama.cpp prints 1.0516e+06: one window is rounded, the sum is not, and the resolution is said."""
-    bench.second()
-    for output in (999_990, 1_051_446, 1_051_454, 12_345_678):
-        bench.server.output = output
-        text = bench.server.page().replace(str(output), f"{output:g}")
-        bench.server.answers["/metrics"] = Answer(200, text.encode(), {"process-start-time-unix": "100"})
-        bench.second()
-
-    assert bench.tokens() == (0, 0, 12_345_700)
-    assert bench.health.resolution_tokens == 100
 
 
 def test_a_server_that_answers_no_more_to_models_is_still_metered(bench: Bench) -> None:
