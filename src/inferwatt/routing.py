@@ -28,8 +28,9 @@ class Routes:
         self._waiting: list[Incoming] = []
 
     def add_server(self, engine: str, url: str) -> None:
-        """Note where an engine's server listens."""
+        """Note where an engine's server listens; who fell back to its own process may have meant this one."""
         self._urls[engine] = url
+        self._known = {route: name for route, name in self._known.items() if not name.startswith(f"{SDK_KIND}:")}
 
     def routed(self, incoming: Incoming) -> Incoming | None:
         """Return the request with its engine, None where it has to wait for one."""
