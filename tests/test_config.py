@@ -78,7 +78,9 @@ def loaded_from(tmp_path: Path, text: str | bytes) -> Loaded[Root]:
 
 def error_of(tmp_path: Path, text: str | bytes) -> ConfigError:
     """Return the error that this text must give."""
-    return pytest.raises(ConfigError, loaded_from, tmp_path, text).value
+    with pytest.raises(ConfigError) as caught:
+        loaded_from(tmp_path, text)
+    return caught.value
 
 
 def test_nothing_given_is_every_default() -> None:
