@@ -102,6 +102,7 @@ class EngineState:
             life.tier = Tier.STEP_EXACT if life.stepped else tier_of(request, self._best_tier)
             slots.label(life)
         life.span = None
+        self.lives.changed = True
         self.lives.rates.learn(request)
 
     def ended(self, closed_ns: int, slots: SlotTable, *, last: bool) -> list[Life]:

@@ -103,10 +103,14 @@ class Lives:
     def __init__(self) -> None:
         self.rates = Rates()
         self.active: dict[int, Life] = {}
+        self.changed = False
+        """Whether anything was said of a request since `ended` was last asked."""
+        self._looked_ns = -1
         self._coming: list[tuple[int, int, Life]] = []
 
     def add(self, life: Life) -> None:
         """Keep a request until it is final."""
+        self.changed = True
         heapq.heappush(self._coming, (life.record.arrival_ns, life.slot, life))
 
     def coming_before(self, t_ns: int) -> bool:
@@ -129,7 +133,14 @@ class Lives:
             self.active[life.slot] = life
 
     def ended(self, closed_ns: int) -> list[Life]:
-        """Return the requests that had ended by `closed_ns`, and forget them."""
+        """Return the requests that had ended by `closed_ns`, and forget them.
+
+        It is asked at each reading of each device: where nothing was said since, and no tick was closed on all of the
+        engine's devices, there is nothing to look for.
+        """
+        if closed_ns == self._looked_ns and not self.changed:
+            return []
+        self._looked_ns, self.changed = closed_ns, False
         self._look(closed_ns)
         done = [
             life
