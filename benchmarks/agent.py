@@ -174,7 +174,8 @@ def main() -> None:
         f"requests too); page, ledger, inbox, scraper, use of the CPU by processes: all on; /metrics read every "
         f"{SCRAPE_SECONDS:g} s; server and requests are stand-ins, told by the real SDK; peers unmodified on "
         f"a stand-in NVML of ours without driver cost, Zeus by its cheapest path (its plain loop); RSS: the largest "
-        f"of the three runs, MiB; no search for other servers; load of the machine {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
+        f"of the three runs, MiB; no search for other servers; "
+        f"load of the machine {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
     )
     line = {"bench": "agent", "machine": machine(), "figures": figures, "notes": f"{lack}; {notes}".lstrip("; ")}
     print(json.dumps(line))

@@ -60,6 +60,8 @@ class Child:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def ask(self) -> dict[str, Any]:
         """Return what the process says of itself."""
