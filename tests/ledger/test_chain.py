@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.ledger.chain import content_bytes
+from inferwatt.ledger.chain import content_bytes, link_hash
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.ledger.retention import LedgerConfig
-from inferwatt.ledger.rows import Head
+from inferwatt.ledger.rows import Batch, Epoch, Head
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.testing import FakeClock, memory_ledger
 from tests.ledger.books import batch, open_ledger, row, sql
@@ -73,6 +73,18 @@ def test_a_forged_batch_is_found_and_named(tmp_path: Path, forgery: str) -> None
 
     assert not result.ok
     assert (result.broken_batch, reason in result.reason) == (number, True), result.reason
+
+
+def test_a_batch_that_was_written_anew_breaks_the_next(tmp_path: Path) -> None:
+    """A forger who also makes the batch's own hash anew is found by the batch after it."""
+    three_batches(tmp_path / "l")
+    first = Batch(*sql(tmp_path / "l", "SELECT * FROM batch WHERE seq = 1")[0])
+    epoch = Epoch(*sql(tmp_path / "l", "SELECT * FROM epoch")[0])
+    anew = link_hash(first._replace(unix_ns=7), epoch).hex()
+    forge(tmp_path / "l", f"UPDATE batch SET unix_ns = 7, hash = x'{anew}' WHERE seq = 1")
+    result = LedgerReader.open(tmp_path / "l").verify()
+
+    assert (result.broken_batch, "does not name the hash" in result.reason) == (2, True)
 
 
 def test_a_sound_chain_holds(tmp_path: Path) -> None:
