@@ -122,13 +122,15 @@ def test_a_named_tenant_stays_named(seen: list[str], limit: int) -> None:
 
 
 def test_a_name_outlives_the_agent() -> None:
-    """After a restart those that were named are named before anybody else, and the folded share goes on."""
-    books = open_books(BooksConfig(max_tenants=1))
+    """After a restart those that were named still are, what was folded takes no name's place, and both go on."""
+    books = open_books(BooksConfig(max_tenants=2))
     books.restore({TENANT_ENERGY: {("old", "m", "measured"): 5, ("__other__", "m", "measured"): 7}}, {})
 
-    books.tick(TickEnergy("gpu-0", 0, 1, 3, {("e0", "m", "new"): (1, 0), ("e0", "m", "old"): (0, 2)}, {}, {}, 0, 0, 0))
+    for tenant in ("new", "newer", "old"):
+        books.tick(TickEnergy("gpu-0", 0, 1, 3, {("e0", "m", tenant): (1, 2)}, {}, {}, 0, 0, 0))
 
-    assert books.values[TENANT_ENERGY] == {("old", "m", "measured"): 7, ("__other__", "m", "measured"): 8}
+    found = {labels[0]: uj for labels, uj in books.values[TENANT_ENERGY].items()}
+    assert found == {"old": 8, "__other__": 10, "new": 3}
 
 
 def test_tenants_are_not_counted_where_that_is_off() -> None:

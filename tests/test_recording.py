@@ -129,11 +129,11 @@ def test_the_order_of_lines_says_nothing_where_there_is_no_number(records: list[
 def test_what_is_known_beforehand_comes_first_and_the_rest_by_time(tmp_path: Path) -> None:
     """Events, activity, requests and sums lie before steps and readings, each by its time; a step before a reading."""
     reading, step = Reading(5, "d", 1), Step(5, 9, "e", ())
-    early, request = Reading(1, "d", 0), Request("r", arrival_ns=7)
+    early, request, activity = Reading(1, "d", 0), Request("r", arrival_ns=7), Activity(8, 9, "d", {}, 0.5)
     events = [Event(9, EventKind.WRAP), Event(3, EventKind.WRAP)]
-    recording.write(tmp_path, Meta(), [reading, step, early, Sums(2, 3, "e"), request, *events])
+    recording.write(tmp_path, Meta(), [reading, step, early, Sums(2, 3, "e"), request, activity, *events])
 
-    expected = [events[1], events[0], request, Sums(2, 3, "e"), early, step, reading]
+    expected = [events[1], events[0], activity, request, Sums(2, 3, "e"), early, step, reading]
     assert recording.read(tmp_path).records == expected
 
 

@@ -50,14 +50,18 @@ def test_a_sum_is_only_as_good_as_its_worst_part(parts: list[EnergyPart]) -> Non
 
 @given(st.lists(PARTS, min_size=1, max_size=5))
 def test_the_sensors_bound_of_a_sum_is_linear(parts: list[EnergyPart]) -> None:
-    """The bound in microjoules is the sum of the parts' bounds; of no energy it is that of the worst sensor."""
+    """The bound in microjoules is the sum of the parts' bounds."""
     energy = RequestEnergy("r", tuple(parts), Tier.STEP_EXACT, final=True)
     bound_uj = sum(part.energy_uj * part.systematic_ratio for part in parts)
 
-    if energy.energy_uj:
-        assert energy.systematic_ratio * energy.energy_uj == pytest.approx(bound_uj)
-    else:
-        assert energy.systematic_ratio == max(part.systematic_ratio for part in parts)
+    assert energy.systematic_ratio * energy.energy_uj == pytest.approx(bound_uj)
+
+
+def test_the_bound_of_no_energy_is_that_of_the_worst_sensor() -> None:
+    """A request that used nothing still says how far its sensors can be trusted."""
+    parts = [EnergyPart(Component.CPU, Provenance.MODELLED, 0, 0, 0, 0, ratio) for ratio in (0.1, 0.4, 0.2)]
+
+    assert RequestEnergy("r", tuple(parts), Tier.STEP_EXACT, final=True).systematic_ratio == 0.4
 
 
 def test_no_part_is_no_provenance() -> None:
