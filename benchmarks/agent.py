@@ -120,7 +120,7 @@ def loaded(plan: Plan) -> Met:
 
 
 def _check(counts: Mapping[str, Any]) -> None:
-    if counts["ledger_error"] or counts["dropped"]:
+    if counts["ledger_error"] or counts["dropped"] or counts["errors"]:
         raise RuntimeError(f"the agent was not well: {counts}")
 
 

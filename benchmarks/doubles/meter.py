@@ -1,6 +1,7 @@
 """The real agent in a process of its own, with eight replayed devices: `python -m benchmarks.doubles.meter ...`."""
 
 import json
+import logging
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,19 @@ from inferwatt.service import Agent
 from inferwatt.settings import AgentConfig, AgentSection
 from inferwatt.sources.sampler import SamplingConfig
 from inferwatt.web.access import WebConfig
+
+
+class Troubles(logging.Handler):
+    """Counts what the agent logs as an error: an agent that fails over and over is not what is to be measured."""
+
+    count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one."""
+        self.count += 1
+
+
+TROUBLES = Troubles(logging.ERROR)
 
 
 def settings(folder: Path, hertz: float, server_url: str) -> AgentConfig:
@@ -37,12 +51,14 @@ def counts(agent: Agent) -> dict[str, Any]:
         "dropped": {labels[0]: count for labels, count in values.get("inferwatt_records_dropped_total", {}).items()},
         "servers": [target.state for target in agent.scraper_health().targets],
         "missed_beats": agent.sampler_health().missed_beats,
+        "errors": TROUBLES.count,
         "ledger_error": agent.keeper.ledger_error,
     }
 
 
 def main() -> None:
     """Run the agent until the input ends; answer each line of it."""
+    logging.getLogger("inferwatt").addHandler(TROUBLES)
     folder, hertz, server_url = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
     agent = Agent(settings(folder, hertz, server_url), find_sources=discover)
     agent.start()
