@@ -48,6 +48,10 @@ def requests(draw: st.DrawFn) -> Request:
         tags=draw(st.dictionaries(TEXTS, TEXTS, max_size=3)),
         response_id=draw(TEXTS),
         trace_id=draw(TEXTS),
+        namespace=draw(TEXTS),
+        pod=draw(TEXTS),
+        container=draw(TEXTS),
+        units=draw(st.dictionaries(TEXTS, COUNTS, max_size=3)),
     )
 
 
@@ -68,6 +72,16 @@ SPOILT_REQUEST: dict[str, tuple[object, ...]] = {
     "request": ("", None, 7, "x" * 257, "\ud800", "a\x00b", "a\nb"),
     "tenant": ("__other__", "x" * 257, 3),
     "tags": ({str(n): "" for n in range(33)}, {"a": 1}, {"a": "\udfff"}, {"x" * 257: ""}, []),
+    "units": (
+        {str(n): 0 for n in range(17)},
+        *({"a": count} for count in (-1, 2**63, True, 1.5, None, "1")),
+        *({name: 1} for name in ("x" * 257, "a\n", "\ud800")),
+        [],
+        5,
+    ),
+    "namespace": (None, 7, "x" * 257, "a\x00b", "\ud800"),
+    "pod": (None, ["p"], "x" * 257, "a\nb"),
+    "container": (None, {}, "x" * 257, "\x7f"),
     "outcome": ("thinking", 1, [], {}),
     "chunk_ns": (5, [1.5], [True], [0] * (wire.MAX_CHUNKS + 1)),
     "cached_tokens": (11,),

@@ -170,6 +170,7 @@ class Request:
 
     `prompt_tokens` counts the whole prompt, `cached_tokens` the part of it that was not computed. `request` is the
     internal id, unique per producer; `response_id` and `trace_id` are what others call it.
+    `namespace`, `pod` and `container` are where it was served; `units` is work that is not tokens (`{"images": 2}`).
     """
 
     request: str
@@ -191,6 +192,10 @@ class Request:
     response_id: str = ""
     trace_id: str = ""
     producer: str = ""
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ VERSION = 1
 MAX_FRAME_BYTES = 1 << 20
 MAX_TEXT_CHARACTERS = 256
 MAX_TAGS = 32
+MAX_UNITS = 16
 MAX_CHUNKS = 16_384
 MAX_RECORDS_PER_FRAME = 4096
 MAX_INTEGER = 2**63 - 1
@@ -35,7 +36,7 @@ MAX_INTEGER = 2**63 - 1
 
 Message = dict[str, Any]
 
-_TEXTS = ("request", "engine", "model", "tenant", "response_id", "trace_id")
+_TEXTS = ("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container")
 _TIMES = ("arrival_ns", "first_token_ns", "end_ns")
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
 REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -159,6 +160,8 @@ def request_to_wire(request: Request) -> Message:
         wire["chunk_ns"] = list(request.chunk_ns)
     if request.tags:
         wire["tags"] = dict(request.tags)
+    if request.units:
+        wire["units"] = dict(request.units)
     return wire
 
 
@@ -183,6 +186,7 @@ def request_from_wire(wire: object) -> Request:
         outcome=_outcome(wire.get("outcome")),
         chunk_ns=_chunks(wire.get("chunk_ns")),
         tags=_tags(wire.get("tags")),
+        units=_units(wire.get("units")),
     )
     _check_consistent(request)
     return request
@@ -279,6 +283,14 @@ def _tags(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > MAX_TAGS:
         _reject("tags", "not a small map", f"send at most {MAX_TAGS} tags")
     return {_text("tags", key): _text("tags", tag) for key, tag in value.items()}
+
+
+def _units(value: object) -> dict[str, int]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > MAX_UNITS:
+        _reject("units", "not a small map", f"send at most {MAX_UNITS} units of work")
+    return {_text("units", key): _integer("units", count) for key, count in value.items()}
 
 
 def _check_consistent(request: Request) -> None:
