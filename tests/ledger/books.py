@@ -20,6 +20,7 @@ HOUR = 1_800_000_000
 texts = st.text(max_size=12)
 amounts = st.integers(0, 2**40)
 maybe = st.none() | amounts
+units = st.dictionaries(texts, st.integers(0, 2**63 - 1), max_size=3)
 parts = st.builds(
     EnergyPart, st.sampled_from(Component), st.sampled_from(Provenance), amounts, amounts, amounts, amounts,
     st.integers(0, 2 * PPM).map(lambda ppm: ppm / PPM),
@@ -33,13 +34,15 @@ def rows(draw: st.DrawFn) -> RequestRow:
         draw(texts), draw(texts), draw(texts), draw(texts), draw(amounts), draw(maybe), draw(maybe),
         draw(maybe), draw(maybe), draw(maybe), draw(st.none() | st.sampled_from(Outcome)), (),
         draw(maybe), draw(maybe), draw(maybe), draw(st.dictionaries(texts, texts, max_size=3)),
-        draw(texts), draw(texts), draw(texts),
+        draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(units),
     )  # fmt: skip
     held = st.builds(
         RequestEnergy, st.just(request.request), st.lists(parts, max_size=3).map(tuple), st.sampled_from(Tier),
         st.just(True),
     )  # fmt: skip
-    return RequestRow(request, draw(st.none() | held), draw(texts), draw(st.integers(0, 2**62)), draw(maybe))
+    return RequestRow(
+        request, draw(st.none() | held), draw(texts), draw(st.integers(0, 2**62)), draw(maybe), fit=draw(texts)
+    )
 
 
 def row(number: int, *, tenant: str = "acme", unix: float = HOUR, energy_uj: int = 1000, **changes: Any) -> RequestRow:
@@ -47,7 +50,7 @@ def row(number: int, *, tenant: str = "acme", unix: float = HOUR, energy_uj: int
     name = f"r{number}"
     request = Request(
         name, "e0", "m", tenant, 10, 20, 30, 100, 50, 10, Outcome.FINISHED, (), 0, 0, 0, {"team": "search"},
-        f"resp-{name}", f"trace-{name}", "p",
+        f"resp-{name}", f"trace-{name}", "p", "prod", "chat-0", "server", {"images": 2},
     )  # fmt: skip
     prefill_uj = energy_uj // 10
     part = EnergyPart(
@@ -55,8 +58,9 @@ def row(number: int, *, tenant: str = "acme", unix: float = HOUR, energy_uj: int
     )
     end_unix_ns = int(unix * 1e9)
     made = RequestRow(
-        request, RequestEnergy(name, (part,), Tier.REQUEST_SPAN, final=True), "s", end_unix_ns, end_unix_ns - 20
-    )
+        request, RequestEnergy(name, (part,), Tier.REQUEST_SPAN, final=True), "s", end_unix_ns, end_unix_ns - 20,
+        fit="m/7",
+    )  # fmt: skip
     return replace(made, **changes)
 
 

@@ -23,6 +23,10 @@ FORGERIES = {
     "a type": ("UPDATE request SET request = x'00ff' WHERE seq = 6", 2, "rows were changed"),
     "a real": ("UPDATE part SET decode_uj = 900.5 WHERE request = 6", 2, "rows were changed"),
     "a tenant": ("UPDATE who SET tenant = 'rival'", 1, "rows were changed"),
+    "a pod": ("UPDATE who SET pod = 'chat-1'", 1, "rows were changed"),
+    "a fit": ("UPDATE fit SET fit = 'm/8'", 1, "rows were changed"),
+    "a removed fit": ("DELETE FROM fit", 1, "has 0 rows"),
+    "a unit of work": ("UPDATE request SET units = '{\"images\":3}' WHERE seq = 6", 2, "rows were changed"),
     "a version": ("UPDATE epoch SET version = '2'", 1, "head was changed"),
     "an epoch": ("DELETE FROM epoch", 1, "epoch 1 is missing"),
     "a removed row": ("DELETE FROM request WHERE seq = 6", 2, "has 4 rows"),
@@ -31,8 +35,8 @@ FORGERIES = {
         "INSERT INTO part SELECT request, 7, component, provenance, 0, 5, 0, 0, 0 FROM part WHERE request = 6", 2,
         "rows were changed",
     ),
-    "an added row": ("INSERT INTO request(seq, batch, who, request, response_id, trace_id, outcome, tier)"
-                     " VALUES(99, 3, 1, 'x', '', '', '', '')", 4, "belong to no batch"),
+    "an added row": ("INSERT INTO request(seq, batch, who, fit, request, response_id, trace_id, outcome, tier, units)"
+                     " VALUES(99, 3, 1, 1, 'x', '', '', '', '', '')", 4, "belong to no batch"),
     "a head": ("UPDATE batch SET sum_uj = sum_uj + 1 WHERE seq = 2", 2, "head was changed"),
     "a time": ("UPDATE batch SET unix_ns = 0 WHERE seq = 2", 2, "head was changed"),
     "a link": ("UPDATE batch SET hash = zeroblob(32) WHERE seq = 2", 2, "head was changed"),

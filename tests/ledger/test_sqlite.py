@@ -234,9 +234,10 @@ def test_a_failed_commit_leaves_nothing_and_the_next_works(tmp_path: Path, place
     ledger = open_ledger(tmp_path / "l", connect=failing)
     ledger.commit(LedgerBatch(rows=[row(1)], counters={"f": {("a",): 7}}))
     failures[place] = [code]
+    of_new_names = batch(2, tenant="new", fit="m/8")
     with pytest.raises(LedgerRetry, match="told to fail"):
-        ledger.commit(batch(2))
-    done = ledger.commit(batch(2))
+        ledger.commit(of_new_names)
+    done = ledger.commit(of_new_names)
 
     assert (done.rows, done.duplicates) == (1, ())
     assert ledger.counters() == {"f": {("a",): 7}}

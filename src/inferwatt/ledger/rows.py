@@ -22,7 +22,8 @@ class RequestRow:
     """One ended request with its joules; `energy` is None where they are not known (absent, never zero).
 
     `corrects` is the `seq` of the row that this one replaces: rows are immutable, so a correction is a new row.
-    `seq` is given by the ledger. `request.chunk_ns` is not kept.
+    `seq` is given by the ledger. `fit` names the fit of the cost model that made the figures, empty where none did.
+    `request.chunk_ns` is not kept.
     """
 
     request: Request
@@ -32,6 +33,7 @@ class RequestRow:
     arrival_unix_ns: int | None = None
     corrects: int | None = None
     seq: int | None = None
+    fit: str = ""
 
 
 class RequestKey(NamedTuple):

@@ -1,7 +1,8 @@
 """The ledger's tables as data, and how a record becomes a row and comes back. Pure.
 
-What repeats from row to row (`who`: producer, engine, server, model, tenant, tags) is stored once and named by number:
-190 bytes a row where the plain text took 295. Hashes are made over the text, so a changed `who` breaks the chain.
+What repeats from row to row is stored once and named by number: 190 bytes a row where the plain text took 295. `who` is
+one table (producer, engine, server, model, tenant, where it was served, tags), `fit` another, because a new fit would
+else repeat every `who`. Hashes are made over the text, so a changed `who` or `fit` breaks the chain.
 """
 
 import json
@@ -19,8 +20,8 @@ HOUR_SECONDS: Final = 3600
 NS_PER_HOUR: Final = HOUR_SECONDS * 1_000_000_000
 PPM: Final = 1_000_000
 
-WHO_COLUMNS: Final = ("producer", "engine", "server", "model", "tenant", "tags")
-TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "tier")
+WHO_COLUMNS: Final = ("producer", "engine", "server", "model", "tenant", "namespace", "pod", "container", "tags")
+TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "tier", "units")
 INT_COLUMNS: Final = (
     "arrival_ns", "first_token_ns", "end_ns", "arrival_unix_ns", "end_unix_ns",
     "prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens",
@@ -60,8 +61,9 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         " NOT NULL, prev_hash BLOB NOT NULL, hash BLOB NOT NULL, unix_ns INTEGER NOT NULL)",
         f"CREATE TABLE who(id INTEGER PRIMARY KEY, {_columns(WHO_COLUMNS, 'TEXT NOT NULL')},"
         f" UNIQUE({', '.join(WHO_COLUMNS)}))",
+        "CREATE TABLE fit(id INTEGER PRIMARY KEY, fit TEXT NOT NULL UNIQUE)",
         "CREATE TABLE request(seq INTEGER PRIMARY KEY, batch INTEGER NOT NULL, who INTEGER NOT NULL,"
-        f" {_columns(TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(INT_COLUMNS, 'INTEGER')})",
+        f" fit INTEGER NOT NULL, {_columns(TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(INT_COLUMNS, 'INTEGER')})",
         "CREATE UNIQUE INDEX request_corrects ON request(corrects) WHERE corrects IS NOT NULL",
         "CREATE TABLE part(request INTEGER NOT NULL, position INTEGER NOT NULL,"
         f" {_columns(PART_TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(PART_INT_COLUMNS, 'INTEGER NOT NULL')},"
@@ -82,18 +84,20 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         " PRIMARY KEY(family, labels)) WITHOUT ROWID",
         "CREATE TABLE gate(through INTEGER NOT NULL)",
         "INSERT INTO gate VALUES(0)",
-        *(trigger for table in ("request", "part", "batch", "who", "epoch") for trigger in _immutable(table)),
+        *(trigger for table in ("request", "part", "batch", "who", "fit", "epoch") for trigger in _immutable(table)),
     ),
 )
 """`STEPS[n]` takes a ledger of schema version n to n + 1; a new file is version 0."""
 
 VERSION: Final = len(STEPS)
 
-INSERT_REQUEST: Final = f"INSERT INTO request VALUES({', '.join('?' * (3 + len(TEXT_COLUMNS) + len(INT_COLUMNS)))})"
+INSERT_REQUEST: Final = f"INSERT INTO request VALUES({', '.join('?' * (4 + len(TEXT_COLUMNS) + len(INT_COLUMNS)))})"
 INSERT_PART: Final = f"INSERT INTO part VALUES({', '.join('?' * (2 + len(PART_TEXT_COLUMNS) + len(PART_INT_COLUMNS)))})"
 INSERT_BATCH: Final = f"INSERT INTO batch VALUES({', '.join('?' * 11)})"
 INSERT_WHO: Final = f"INSERT OR IGNORE INTO who VALUES(NULL, {', '.join('?' * len(WHO_COLUMNS))})"
 SELECT_WHO: Final = f"SELECT id FROM who WHERE {' AND '.join(f'{name} = ?' for name in WHO_COLUMNS)}"
+INSERT_FIT: Final = "INSERT OR IGNORE INTO fit VALUES(NULL, ?)"
+SELECT_FIT: Final = "SELECT id FROM fit WHERE fit = ?"
 ADD_HOUR: Final = (
     f"INSERT INTO hour VALUES({', '.join('?' * (len(HourKey._fields) + len(HourValue._fields)))}) "
     f"ON CONFLICT({', '.join(HourKey._fields)}) DO UPDATE SET "
@@ -110,8 +114,8 @@ SET_HISTOGRAM: Final = "INSERT OR REPLACE INTO histogram VALUES(?, ?, ?, ?)"
 SET_DEVICE_STATE: Final = "INSERT OR REPLACE INTO device_state VALUES(?, ?, ?, ?, ?)"
 SELECT_ROWS: Final = (
     f"SELECT r.seq, r.batch, {', '.join(f'w.{name}' for name in WHO_COLUMNS)},"
-    f" {', '.join(f'r.{name}' for name in (*TEXT_COLUMNS, *INT_COLUMNS))}"
-    " FROM request r JOIN who w ON w.id = r.who "
+    f" {', '.join(f'r.{name}' for name in TEXT_COLUMNS)}, f.fit, {', '.join(f'r.{name}' for name in INT_COLUMNS)}"
+    " FROM request r JOIN who w ON w.id = r.who JOIN fit f ON f.id = r.fit "
 )
 SELECT_PARTS: Final = f"SELECT request, position, {', '.join((*PART_TEXT_COLUMNS, *PART_INT_COLUMNS))} FROM part "
 
@@ -119,15 +123,18 @@ HourSums = dict[tuple[Any, ...], list[Any]]
 """The values of `HourKey` to those of `HourValue`, as they are added up."""
 
 _WHO = attrgetter(
-    "request.producer", "request.engine", "server", "request.model", "request.tenant", "request.tags"
+    "request.producer", "request.engine", "server", "request.model", "request.tenant",
+    "request.namespace", "request.pod", "request.container", "request.tags",
 )  # fmt: skip
 _FIELDS = attrgetter(
-    "request.request", "request.response_id", "request.trace_id", "request.outcome", "energy",
+    "request.request", "request.response_id", "request.trace_id", "request.outcome", "energy", "request.units", "fit",
     "request.arrival_ns", "request.first_token_ns", "request.end_ns", "arrival_unix_ns", "end_unix_ns",
     "request.prompt_tokens", "request.cached_tokens", "request.output_tokens",
     "request.recomputed_tokens", "request.rejected_tokens", "request.wasted_tokens", "corrects",
 )  # fmt: skip
-_TEXTS = len(TEXT_COLUMNS)
+_TEXTS_AT: Final = 2
+_INTS_AT: Final = _TEXTS_AT + len(WHO_COLUMNS) + len(TEXT_COLUMNS) + 1
+"""Where the texts of a row of SELECT_ROWS begin (after its number and batch) and, after the fit, its integers."""
 _LIMIT: Final = 2**53
 """Beyond it a request's energy (2.5 MWh) or tokens are a mistake, and their sums would leave 64 bits."""
 
@@ -137,6 +144,7 @@ class Encoded:
     """A batch's rows as columns, ready to be hashed and bound."""
 
     whos: list[tuple[str, ...]]
+    fits: list[tuple[str, ...]]
     texts: list[Sequence[str]]
     ints: Sequence[Sequence[int | None]]
     parts: list[tuple[Any, ...]]
@@ -151,12 +159,13 @@ def encode(rows: Sequence[RequestRow], first_row: int, batch: int) -> Encoded:
         UnicodeEncodeError: a text holds a lone surrogate.
         struct.error: an integer does not fit 64 bits.
     """
-    whos = [(*who[:5], tags_text(who[5])) for who in map(_WHO, rows)]
-    ids, responses, traces, outcomes, energies, *ints = zip(*map(_FIELDS, rows), strict=True)
+    whos = [(*who[:-1], tags_text(who[-1])) for who in map(_WHO, rows)]
+    ids, responses, traces, outcomes, energies, units, fits, *ints = zip(*map(_FIELDS, rows), strict=True)
     texts = [
         ids, responses, traces,
         ["" if outcome is None else outcome._value_ for outcome in outcomes],
         ["" if energy is None else energy.tier._value_ for energy in energies],
+        [units_text(counts) for counts in units],
     ]  # fmt: skip
     parts = [
         part_row(seq, position, part)
@@ -166,9 +175,11 @@ def encode(rows: Sequence[RequestRow], first_row: int, batch: int) -> Encoded:
     ]
     seqs = range(first_row, first_row + len(rows))
     digest = _digest(
-        [seqs, [batch] * len(rows), *zip(*whos, strict=True), *texts, *ints], list(zip(*parts, strict=True))
+        [seqs, [batch] * len(rows), *zip(*whos, strict=True), *texts, fits, *ints], list(zip(*parts, strict=True))
     )
-    return Encoded(whos, texts, ints, parts, digest, sum(row[4] + row[5] for row in parts))
+    return Encoded(
+        whos, list(zip(fits, strict=True)), texts, ints, parts, digest, sum(row[4] + row[5] for row in parts)
+    )
 
 
 def stored_hash(rows: Sequence[tuple[Any, ...]], parts: Sequence[tuple[Any, ...]]) -> bytes:
@@ -177,8 +188,7 @@ def stored_hash(rows: Sequence[tuple[Any, ...]], parts: Sequence[tuple[Any, ...]
 
 
 def _digest(rows: list[Any], parts: list[Any]) -> bytes:
-    texts_end = 2 + len(WHO_COLUMNS) + _TEXTS
-    request_bytes = content_bytes(rows[2:texts_end], [*rows[:2], *rows[texts_end:]])
+    request_bytes = content_bytes(rows[_TEXTS_AT:_INTS_AT], [*rows[:_TEXTS_AT], *rows[_INTS_AT:]])
     part_bytes = content_bytes(parts[2:4], [*parts[:2], *parts[4:]])
     return content_hash(request_bytes, part_bytes)
 
@@ -193,18 +203,19 @@ def part_row(seq: int, position: int, part: EnergyPart) -> tuple[Any, ...]:
 
 def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow:
     """Turn a row of SELECT_ROWS and its parts back into the record that was handed in."""
-    seq, _, producer, engine, server, model, tenant, tags, request, response_id, trace_id, outcome, tier = row[:13]
-    arrival, first, end, arrival_unix, end_unix, prompt, cached, output, recomputed, rejected, wasted, corrects = row[
-        13:
-    ]
+    seq, _, producer, engine, server, model, tenant, namespace, pod, container, tags, *texts = row[:_INTS_AT]
+    request, response_id, trace_id, outcome, tier, units, fit = texts
+    arrival, first, end, arrival_unix, end_unix, prompt, cached, output, *more = row[_INTS_AT:]
+    recomputed, rejected, wasted, corrects = more
     energy = RequestEnergy(request, tuple(map(_part_record, parts)), Tier(tier), final=True) if tier else None
     return RequestRow(
         Request(
             request, engine, model, tenant, arrival, first, end, prompt, cached, output,
             Outcome(outcome) if outcome else None, (), recomputed, rejected, wasted,
-            json.loads(tags), response_id, trace_id, producer,
+            json.loads(tags), response_id, trace_id, producer, namespace, pod, container,
+            json.loads(units) if units else {},
         ),
-        energy, server, end_unix, arrival_unix, corrects, seq,
+        energy, server, end_unix, arrival_unix, corrects, seq, fit,
     )  # fmt: skip
 
 
@@ -221,6 +232,11 @@ def tags_text(tags: Mapping[str, str]) -> str:
 @lru_cache(maxsize=1024)
 def _tags_text(tags: tuple[tuple[str, str], ...]) -> str:
     return json.dumps(dict(sorted(tags)), ensure_ascii=False, separators=(",", ":"))
+
+
+def units_text(units: Mapping[str, int]) -> str:
+    """Return counts of work as JSON with sorted keys; a row without any keeps an empty text."""
+    return json.dumps(dict(sorted(units.items())), ensure_ascii=False, separators=(",", ":")) if units else ""
 
 
 def labels_text(labels: Sequence[str] | Sequence[int]) -> str:

@@ -26,9 +26,11 @@ from inferwatt.ledger.schema import (
     ADD_DEVICE_HOUR,
     ADD_HOUR,
     INSERT_BATCH,
+    INSERT_FIT,
     INSERT_PART,
     INSERT_REQUEST,
     INSERT_WHO,
+    SELECT_FIT,
     SELECT_PARTS,
     SELECT_ROWS,
     SELECT_WHO,
@@ -44,7 +46,9 @@ from inferwatt.ledger.schema import (
 )
 from inferwatt.ledger.verify import check_end
 
-_WHO_CACHED = 4096
+_NUMBERS_CACHED = 4096
+
+_Numbers = dict[tuple[str, ...], int]
 
 
 @dataclass(slots=True)
@@ -67,7 +71,8 @@ class Writer:
         last, self._last_row, _ = check_end(driver)
         self.head = Head(last.seq, last.hash) if last else None
         self._aliases = Aliases(driver)
-        self._who: dict[tuple[str, ...], int] = {}
+        self._who: _Numbers = {}
+        self._fit: _Numbers = {}
         self._epoch = self._begin_epoch(agent_version, config_hash, boot_id)
 
     def known(self, key: RequestKey) -> bool:
@@ -86,6 +91,7 @@ class Writer:
                 self._write_totals(batch, sums)
         except BaseException:
             self._who.clear()
+            self._fit.clear()
             raise
         if link is not None:
             self._took(link, link.last_row)
@@ -181,8 +187,9 @@ class Writer:
     def _write_rows(self, rows: Sequence[RequestRow], encoded: Encoded) -> Batch:
         first, last = self._last_row + 1, self._last_row + len(rows)
         link = self._link(BatchKind.ROWS, first, last, len(rows), encoded.sum_uj, encoded.content_hash)
-        whos = self._who_ids(encoded.whos)
-        columns = (range(first, last + 1), repeat(link.seq, len(rows)), whos, *encoded.texts, *encoded.ints)
+        whos = self._numbers(self._who, encoded.whos, INSERT_WHO, SELECT_WHO)
+        fits = self._numbers(self._fit, encoded.fits, INSERT_FIT, SELECT_FIT)
+        columns = (range(first, last + 1), repeat(link.seq, len(rows)), whos, fits, *encoded.texts, *encoded.ints)
         self._driver.many(INSERT_REQUEST, zip(*columns, strict=True))
         self._driver.many(INSERT_PART, encoded.parts)
         return link
@@ -195,15 +202,15 @@ class Writer:
         self._driver.rows(INSERT_BATCH, link)
         return link
 
-    def _who_ids(self, whos: list[tuple[str, ...]]) -> list[int]:
-        cache = self._who
-        if len(cache) > _WHO_CACHED:
+    def _numbers(self, cache: _Numbers, texts: list[tuple[str, ...]], insert: str, select: str) -> list[int]:
+        """Return the numbers of texts that are stored once, those that are new among them."""
+        if len(cache) > _NUMBERS_CACHED:
             cache.clear()
-        missing = {who for who in whos if who not in cache}
-        for who in sorted(missing):
-            self._driver.rows(INSERT_WHO, who)
-            cache[who] = self._driver.rows(SELECT_WHO, who)[0][0]
-        return [cache[who] for who in whos]
+        missing = {text for text in texts if text not in cache}
+        for text in sorted(missing):
+            self._driver.rows(insert, text)
+            cache[text] = self._driver.rows(select, text)[0][0]
+        return [cache[text] for text in texts]
 
     def _write_totals(self, batch: LedgerBatch, sums: HourSums) -> None:
         write = self._driver.many
