@@ -42,6 +42,7 @@ KINDS: dict[type[Record], st.SearchStrategy[Any]] = {
     Request: st.builds(
         Request, TEXTS, NAMES, TEXTS, TEXTS, NS, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
         st.none() | st.sampled_from(Outcome), st.lists(NS, max_size=3).map(tuple), COUNTS, COUNTS, COUNTS, TAGS, TEXTS,
+        namespace=TEXTS, pod=TEXTS, container=TEXTS, units=st.dictionaries(TEXTS, NS, max_size=2),
     ),
     Activity: st.builds(Activity, NS, NS, NAMES, st.dictionaries(NAMES, RATIOS, max_size=2), RATIOS),
     Event: st.builds(Event, NS, st.sampled_from(EventKind), NAMES, NAMES, TEXTS),

@@ -9,7 +9,7 @@ Standard library only, no thread, no clock.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from inferwatt.errors import RecordRejected
@@ -185,8 +185,8 @@ def request_from_wire(wire: object) -> Request:
         **known,
         outcome=_outcome(wire.get("outcome")),
         chunk_ns=_chunks(wire.get("chunk_ns")),
-        tags=_tags(wire.get("tags")),
-        units=_units(wire.get("units")),
+        tags=_small_map("tags", wire.get("tags"), MAX_TAGS, _text),
+        units=_small_map("units", wire.get("units"), MAX_UNITS, _integer),
     )
     _check_consistent(request)
     return request
@@ -277,20 +277,12 @@ def _chunks(value: object) -> tuple[int, ...]:
     return tuple(_integer("chunk_ns", one) for one in value)
 
 
-def _tags(value: object) -> dict[str, str]:
+def _small_map(name: str, value: object, most: int, check: Callable[[str, object], Any]) -> dict[str, Any]:
     if value is None:
         return {}
-    if not isinstance(value, dict) or len(value) > MAX_TAGS:
-        _reject("tags", "not a small map", f"send at most {MAX_TAGS} tags")
-    return {_text("tags", key): _text("tags", tag) for key, tag in value.items()}
-
-
-def _units(value: object) -> dict[str, int]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or len(value) > MAX_UNITS:
-        _reject("units", "not a small map", f"send at most {MAX_UNITS} units of work")
-    return {_text("units", key): _integer("units", count) for key, count in value.items()}
+    if not isinstance(value, dict) or len(value) > most:
+        _reject(name, "not a small map", f"send at most {most} {name}")
+    return {_text(name, key): check(name, one) for key, one in value.items()}
 
 
 def _check_consistent(request: Request) -> None:
