@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Engine, Request
 from inferwatt.routing import RESOLVE_NS, Routes
@@ -65,3 +67,10 @@ def test_a_forgotten_producer_is_looked_at_anew() -> None:
     found.forget("p" * 32)
 
     assert found.routed(incoming("gpt-x")) is None
+
+
+def test_a_request_that_names_its_server_goes_there() -> None:
+    """What the user says of the server stands, where such a server is known."""
+    named = replace(incoming("code"), request=Request("r", engine="llamacpp:1", model="code"))
+
+    assert engine_of(routes(CHAT, CODE).routed(named)) == "llamacpp:1"

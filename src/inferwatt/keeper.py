@@ -274,12 +274,14 @@ class Keeper:
 
     def _try_commit(self, store: Store) -> bool:
         try:
-            store.commit(self._pending.batch(self._gaps.states(self._books.devices)))
+            committed = store.commit(self._pending.batch(self._gaps.states(self._books.devices)))
         except LedgerRetry as exc:
             self._showing.ledger_error = str(exc)
             self._books.add("inferwatt_ledger_errors_total", (), 1)
             self._books.gauge("inferwatt_ledger_pending_rows", (), len(self._pending.rows))
             return False
+        for _ in committed.rejected:
+            self._books.dropped("ledger")
         self._showing.ledger_error = ""
         self._books.gauge("inferwatt_ledger_pending_rows", (), 0)
         return True

@@ -1,4 +1,4 @@
-"""Which engine computes a request: by its model's name, else by who its process talks to, else the process itself."""
+"""Which engine computes a request: the one it names, else its model's, else who its process talks to, else itself."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -61,6 +61,10 @@ class Routes:
         self._known = {route: engine for route, engine in self._known.items() if route[0] != producer}
 
     def _find(self, incoming: Incoming) -> str | None:
+        named = incoming.request.engine
+        for engine in self._engines() if named else ():
+            if named in {engine.engine, engine.server}:
+                return engine.engine
         route = (incoming.producer, incoming.request.model)
         known = self._known.get(route)
         if known is not None:

@@ -46,9 +46,10 @@ _BUSY_SECONDS = 0.1
 _IDLE_SECONDS = 0.25
 _WATCH_SECONDS = 0.25
 _SEARCH_SECONDS = 5.0
-_SEARCH_AGAIN_SECONDS = 30.0
+_SEARCH_AGAIN_SECONDS = 15.0
 _STOP_SECONDS = 2.0
-_PRUNE_SECONDS = 3600.0
+_PRUNE_SECONDS = 600.0
+_PRUNE_AGAIN_SECONDS = 1.0
 _LOOKED_FOR = ("rapl",)
 
 
@@ -145,7 +146,7 @@ class Agent:
             host=self._host,
             tag_keys=frozenset(settings.agent.tag_keys),
             talks_to=_talks_to,
-            health=lambda books: vitals.bring_in(self, books, _LOOKED_FOR),
+            health=self._bring_in,
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},
         )
@@ -198,7 +199,7 @@ class Agent:
     # Running.
 
     def _desk_loop(self) -> None:
-        pruned = time.monotonic()
+        prune_due = time.monotonic() + _PRUNE_SECONDS
         while not self._stopping.is_set():
             try:
                 self.keeper.set_lacks((*self._source_lacks, *self._search_lacks))
@@ -208,9 +209,9 @@ class Agent:
                 self._sampler.set_rate(sampling.active_hz if busy else sampling.idle_hz)
                 if self._recorder is not None:
                     self._recorder.flush()
-                if self._ledger is not None and time.monotonic() - pruned > _PRUNE_SECONDS:
-                    pruned = time.monotonic()
-                    self._ledger.prune()
+                if self._ledger is not None and time.monotonic() > prune_due:
+                    more = self._ledger.prune().more
+                    prune_due = time.monotonic() + (_PRUNE_AGAIN_SECONDS if more else _PRUNE_SECONDS)
             except Exception:
                 log.exception("the desk failed at something; it goes on")
                 busy = False
@@ -278,6 +279,11 @@ class Agent:
     def scraper_health(self) -> ScraperHealth:
         """Return how each server is."""
         return self._scraper.health()
+
+    def _bring_in(self, books: Books) -> frozenset[str]:
+        if self._ledger is not None:
+            vitals.bring_in_ledger(self._ledger, books)
+        return vitals.bring_in(self, books, _LOOKED_FOR)
 
     def _trouble(self) -> list[str]:
         trouble = ["the ledger cannot be written"] if self.keeper.ledger_error else []

@@ -8,6 +8,7 @@ from inferwatt import __version__
 from inferwatt.books import Books
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
+from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Source
 from inferwatt.sources.health import SamplerHealth
@@ -53,6 +54,12 @@ def bring_in(rooms: Rooms, books: Books, expected_sources: Iterable[str]) -> fro
         books.count_to("inferwatt_scrapes_total", (target.name,), target.pages + target.failures)
         books.count_to("inferwatt_scrape_failures_total", (target.name, "page"), target.failures)
     return frozenset(source.device for source in sampler.sources if source.stale)
+
+
+def bring_in_ledger(ledger: Ledger, books: Books) -> None:
+    """Bring the ledger's size on disk, and its files that were set aside, into the books."""
+    books.count_to("inferwatt_ledger_set_aside_total", (), ledger.set_aside)
+    books.gauge("inferwatt_ledger_size_bytes", (), ledger.size_bytes())
 
 
 def healthz(rooms: Rooms, trouble: Sequence[str], *, has_failed: bool = False) -> dict[str, Any]:
