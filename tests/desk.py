@@ -100,12 +100,13 @@ class Desk:
         url = f"http://{engine.engine}"
         self.keeper.put(EngineSeen(self.now, engine, Model(engine.model), frozenset(pids), url, "1"))
 
-    def say(self, *requests: Request, seq: int | None = None, pid: int = 7) -> int:
+    def say(self, *requests: Request, seq: int | None = None, pid: int = 7, is_last: bool = True) -> int:
         """Let a client say something in one message; return the message's number."""
         producer = requests[0].producer
         seq = self.seqs[producer] = seq or self.seqs.get(producer, 0) + 1
-        for request in requests:
-            self.keeper.put(Incoming(producer, pid, seq, request, self.now))
+        for place, request in enumerate(requests, 1):
+            last = is_last and place == len(requests)
+            self.keeper.put(Incoming(producer, pid, seq, request, self.now, last))
         return seq
 
     def live(self, seconds: float) -> None:

@@ -77,7 +77,7 @@ def loaded_from(tmp_path: Path, text: str | bytes) -> Loaded[Root]:
 
 
 def error_of(tmp_path: Path, text: str | bytes) -> ConfigError:
-    """Return the error that this text must give."""
+    """Return this text's error."""
     with pytest.raises(ConfigError) as caught:
         loaded_from(tmp_path, text)
     return caught.value
@@ -296,6 +296,4 @@ SERVERS = st.builds(Server, TEXTS, TEXTS)
 @given(st.builds(Root, POLLS, st.builds(Outside, listen=TEXTS, server=st.lists(SERVERS, max_size=2).map(tuple)), TEXTS))
 def test_what_is_shown_loads_back_to_the_same(root: Root) -> None:
     """Whatever text a value holds, the listing is TOML and means the same."""
-    text = render_effective(Loaded(root, {}))
-
-    assert root == msgspec.convert(tomllib.loads(text), Root)
+    assert root == msgspec.convert(tomllib.loads(render_effective(Loaded(root, {}))), Root)

@@ -36,10 +36,11 @@ def test_a_gap_that_could_hide_a_turn_is_not_bridged() -> None:
 
 
 def test_only_counters_that_outlive_the_agent_are_remembered() -> None:
-    """A modelled counter begins anew with each agent, a power has no counter at all."""
+    """A modelled counter begins anew with each agent; what is remembered is what is booked, not what was read."""
     gaps = Gaps("boot", {})
-    for reading in (Reading(1, "gpu-0", 7), Reading(2, "cpu", 8), Reading(3, "psu", power_mw=5)):
+    for reading in (Reading(1, "gpu-0", 7, wraps_at_uj=100), Reading(2, "cpu", 8)):
         gaps.bridged(reading)
-    devices = {"gpu-0": Device("gpu-0"), "cpu": Device("cpu", provenance=Provenance.MODELLED), "psu": Device("psu")}
+    devices = {"gpu-0": Device("gpu-0"), "cpu": Device("cpu", provenance=Provenance.MODELLED)}
+    closed = {"gpu-0": (0, 5), "cpu": (0, 6), "gone": (0, 1)}
 
-    assert gaps.states(devices) == [DeviceState("gpu-0", "boot", 7, 1, None)]
+    assert gaps.states(devices, closed) == [DeviceState("gpu-0", "boot", 5, 0, 100)]

@@ -77,14 +77,13 @@ def test_the_gap_of_a_restart_is_booked_once_and_to_nobody() -> None:
     desk.live(3)
 
     accounts = desk.metering.device_totals["gpu-0"]
-    assert 6000e6 <= accounts["unattributed"] <= 6100e6
+    assert 6000e6 <= accounts["unattributed"] <= 6150e6  # 60 s, and what was still open when the agent died
     assert accounts["measured"] - accounts["unattributed"] == pytest.approx(250e6, rel=0.2)
     desk.keeper.finish()
     gained_uj = sum(desk.disk.counters[DEVICE_ENERGY].values()) - booked_uj
     assert gained_uj == desk.metering.device_totals["gpu-0"]["measured"]
 
 
-@pytest.mark.xfail(strict=True, reason="Gaps.states keeps the newest reading, not the one up to which ticks are booked")
 def test_no_joule_of_the_device_is_lost_by_a_kill() -> None:
     """Over two lives the books hold what the device's counter moved: also the ticks that were open when one died."""
     before, _ = lived()
@@ -111,8 +110,8 @@ def test_the_gap_is_not_bridged_twice() -> None:
 
     unattributed = [desk.metering.device_totals["gpu-0"]["unattributed"] for desk in (blind, seeing, last)]
     assert unattributed[0] == 0
-    assert 6200e6 <= unattributed[1] <= 6300e6
-    assert unattributed[2] <= 110e6
+    assert 6200e6 <= unattributed[1] <= 6350e6
+    assert unattributed[2] <= 150e6
 
 
 def test_another_boot_has_no_gap() -> None:
@@ -139,7 +138,6 @@ def test_a_peaceful_end_settles_what_has_ended() -> None:
     assert sum(desk.disk.counters[DEVICE_ENERGY].values()) == desk.metering.device_totals["gpu-0"]["measured"]
 
 
-@pytest.mark.xfail(strict=True, reason="finish() keeps open requests as aborted; their real end is then a duplicate")
 def test_a_request_that_is_open_while_the_agent_restarts_in_peace_is_kept_with_its_end() -> None:
     """An upgrade of the agent in the middle of a request costs neither its tokens nor its outcome."""
     before = Desk()
@@ -174,7 +172,6 @@ def test_a_request_that_is_open_while_the_agent_is_killed_is_kept_with_its_end()
     assert desk.row("r").request.outcome is Outcome.FINISHED
 
 
-@pytest.mark.xfail(strict=True, reason="_is_kept is asked only for requests that are older than the agent")
 def test_a_producer_that_was_given_up_and_comes_back_is_not_counted_twice() -> None:
     """A process that was stopped for longer than the patience has its request counted once (ended as aborted)."""
     desk = Desk()
@@ -191,7 +188,6 @@ def test_a_producer_that_was_given_up_and_comes_back_is_not_counted_twice() -> N
     assert sum(desk.shown(REQUESTS).values()) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="_end_lost forgets what is owed to a producer that may come back")
 def test_a_producer_that_comes_back_is_not_told_that_its_lost_record_is_kept() -> None:
     """What a slow disk has not kept when a producer is given up is not acknowledged by its next message."""
     desk = Desk()
@@ -208,7 +204,6 @@ def test_a_producer_that_comes_back_is_not_told_that_its_lost_record_is_kept() -
     assert (PRODUCER, 2) not in desk.told.acks or (PRODUCER, "r") in desk.disk.rows
 
 
-@pytest.mark.xfail(strict=True, reason="Metering settles only when a reading comes: without any nothing is ever final")
 def test_requests_become_final_where_no_device_answers() -> None:
     """A meter whose devices are all silent keeps requests without joules, and acknowledges them."""
     desk = Desk()
@@ -220,9 +215,6 @@ def test_requests_become_final_where_no_device_answers() -> None:
     assert desk.told.acks == [(PRODUCER, 1)]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Gaps.states looks up a device that the books do not know: KeyError, each commit"
-)
 def test_a_reading_of_an_unknown_device_does_not_end_the_commits() -> None:
     """A reading that nobody can place is counted and dropped; everything else is kept and shown as before."""
     desk = Desk()

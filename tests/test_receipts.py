@@ -118,16 +118,17 @@ def test_what_settles_twice_counts_once() -> None:
     assert receipts.due() == [("p", 1)]
 
 
-def test_a_forgotten_producer_is_owed_nothing() -> None:
-    """What a lost producer waited for is dropped; others are owed as before."""
+def test_a_lost_producer_is_forgotten_once_nothing_is_owed_to_it() -> None:
+    """It may come back: what it handed in is acknowledged when it is kept, and never before."""
     receipts = Receipts()
     for producer in PRODUCERS:
         receipts.came(producer, 1)
         receipts.upon(producer, 1, f"{producer}:r")
 
     receipts.forget("p")
-    receipts.settled("p:r")
-    receipts.done("p", 1)
     receipts.settled("q:r")
-
     assert receipts.due() == [("q", 1)]
+
+    receipts.settled("p:r")
+    assert receipts.due() == [("p", 1)]
+    assert receipts.due() == []

@@ -12,7 +12,7 @@ _GENEROUS_WATTS = 1000.0
 
 
 class Gaps:
-    """Bridges each device's gap at its first reading, and remembers the newest readings for the next agent.
+    """Bridges each device's gap at its first reading, and says what the next agent has to know of the counters.
 
     Args:
         boot_id: names this boot; counters of another boot are never compared.
@@ -22,11 +22,11 @@ class Gaps:
     def __init__(self, boot_id: str, before: Mapping[str, DeviceState]) -> None:
         self._boot_id = boot_id
         self._before = dict(before)
-        self._last: dict[str, Reading] = {}
+        self._wraps: dict[str, int | None] = {}
 
     def bridged(self, reading: Reading) -> list[Reading | Event]:
         """Return the reading, after what the last agent saw where the counter went on from there."""
-        self._last[reading.device] = reading
+        self._wraps[reading.device] = reading.wraps_at_uj
         before = self._before.pop(reading.device, None)
         if before is None or not self._goes_on(before, reading):
             return [reading]
@@ -40,10 +40,15 @@ class Gaps:
             return False
         return before.wraps_at_uj is None or before.wraps_at_uj > _GENEROUS_WATTS * elapsed_ns / 1000
 
-    def states(self, devices: Mapping[str, Device]) -> list[DeviceState]:
-        """Return what the next agent has to know."""
+    def states(self, devices: Mapping[str, Device], closed: Mapping[str, tuple[int, int]]) -> list[DeviceState]:
+        """Return what the next agent has to know: the counters up to which joules are booked.
+
+        Args:
+            devices: the devices.
+            closed: by device, until when its counter is settled, ns, and what it showed then, µJ.
+        """
         return [
-            DeviceState(name, self._boot_id, reading.counter_uj, reading.t_ns, reading.wraps_at_uj)
-            for name, reading in self._last.items()
-            if reading.counter_uj is not None and devices[name].provenance in _GOES_ON
+            DeviceState(name, self._boot_id, counter_uj, t_ns, self._wraps.get(name))
+            for name, (t_ns, counter_uj) in closed.items()
+            if name in devices and devices[name].provenance in _GOES_ON
         ]

@@ -16,29 +16,18 @@ from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
 from inferwatt.gaps import Gaps
-from inferwatt.ledger.rows import (
-    ClockPair,
-    DeviceState,
-    RequestRow,
-)
+from inferwatt.ledger.rows import ClockPair, DeviceState, RequestRow
 from inferwatt.metering import Metering
 from inferwatt.pending import Pending
 from inferwatt.ports import Item, Outbox, ProducerGone, Store
 from inferwatt.receipts import Receipts
-from inferwatt.records import (
-    Engine,
-    Event,
-    EventKind,
-    Reading,
-    Request,
-    RequestEnergy,
-    Sums,
-)
+from inferwatt.records import Engine, Reading, Request, RequestEnergy, Sums
 from inferwatt.routing import SDK_KIND, Routes
 from inferwatt.showing import Showing
 from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import Views
+from inferwatt.wall import Wall
 
 COMMIT_NS = NS_PER_SECOND
 """How often totals are committed and shown while nothing ends."""
@@ -46,7 +35,6 @@ SOON_NS = NS_PER_SECOND // 5
 """How soon the rows of ended requests are committed, and how often joules are told to the SDK."""
 GONE_NS = 10 * NS_PER_SECOND
 """How long a lost producer may take to come back before its open requests are ended."""
-CLOCK_STEP_NS = NS_PER_SECOND
 MAX_ITEMS = 200_000
 """What may wait for the loop; beyond, readings and records are dropped and counted."""
 
@@ -83,10 +71,11 @@ class Keeper:
         self._pending = Pending()
         self._routes = Routes(lambda: metering.engines.values(), talks_to)
         self._gone: dict[str, int] = {}
+        self._given_up: set[str] = set()
         self._gaps = Gaps(boot_id, device_states or {})
         self._started_ns = clock.monotonic_ns()
         self._started_unix_ns = clock.unix_ns()
-        self._offset_ns = self._started_unix_ns - self._started_ns
+        self._wall = Wall(self._started_unix_ns - self._started_ns)
         self._commit_due_ns = self._push_due_ns = 0
         self._committed_ns = 0
         self._busy_until_ns = 0
@@ -105,11 +94,17 @@ class Keeper:
         self._showing.lacks = lacks
 
     def put(self, item: Item) -> None:
-        """Hand in one item; from any thread, never blocks."""
+        """Hand in one item; from any thread, never blocks.
+
+        Raises:
+            OverflowError: too much waits already to take a request in: its producer keeps it, and sends it again.
+        """
         if len(self._items) < MAX_ITEMS:
             self._items.append(item)
-        else:
-            self._dropped_items += 1
+            return
+        self._dropped_items += 1
+        if isinstance(item, Incoming):
+            raise OverflowError("too many records wait for the desk")
 
     @property
     def is_busy(self) -> bool:
@@ -121,12 +116,17 @@ class Keeper:
     def step(self) -> None:
         """Do what has become due."""
         now_ns = self._clock.monotonic_ns()
-        self._watch_clock(now_ns)
+        note = self._wall.look(now_ns, self._clock.unix_ns())
+        if note is not None:
+            self._metering.feed(note.event)
+            self._metering.add_clock_pair(now_ns, note.pair.unix_ns)
+            self._pending.clock_pair = note.pair
         while self._items:
             self._take(self._items.popleft())
         self._meter_waiting(now_ns)
         self._end_lost(now_ns)
-        self._book(now_ns)
+        self._metering.beat(now_ns)
+        self._book()
         if (self._pending.rows and now_ns - self._committed_ns >= SOON_NS) or now_ns >= self._commit_due_ns:
             self._commit(now_ns)
         if now_ns >= self._push_due_ns:
@@ -139,18 +139,8 @@ class Keeper:
         now_ns = self._clock.monotonic_ns()
         self._meter_waiting(now_ns, all_of_them=True)
         self._metering.finish()
-        self._book(now_ns)
+        self._book()
         self._commit(now_ns)
-
-    def _watch_clock(self, now_ns: int) -> None:
-        """Note a step of the wall clock: what is placed on it from now on is placed by the new one."""
-        unix_ns = self._clock.unix_ns()
-        step_ns = unix_ns - now_ns - self._offset_ns
-        self._offset_ns += step_ns
-        if abs(step_ns) >= CLOCK_STEP_NS:
-            self._metering.feed(Event(now_ns, EventKind.CLOCK_STEP, detail=f"{step_ns / NS_PER_SECOND:+.3f} s"))
-            self._metering.add_clock_pair(now_ns, unix_ns)
-            self._pending.clock_pair = ClockPair(now_ns, unix_ns, "clock_step")
 
     def _take(self, item: Item) -> None:
         match item:
@@ -179,8 +169,9 @@ class Keeper:
         if not request.tags.keys() <= self._tag_keys:
             request = replace(request, tags={k: v for k, v in request.tags.items() if k in self._tag_keys})
             incoming = replace(incoming, request=request)
-        self._receipts.came(incoming.producer, incoming.seq)
-        if request.arrival_ns < self._started_ns and self._is_kept(incoming):
+        self._receipts.came(incoming.producer, incoming.seq, is_last=incoming.is_last)
+        may_be_kept = request.arrival_ns < self._started_ns or incoming.producer in self._given_up
+        if may_be_kept and self._is_kept(incoming):
             self._receipts.done(incoming.producer, incoming.seq)
             self._books.dropped("duplicate")
             return
@@ -215,26 +206,27 @@ class Keeper:
     def _end_lost(self, now_ns: int) -> None:
         for producer in [name for name, due_ns in self._gone.items() if now_ns >= due_ns]:
             del self._gone[producer]
+            self._given_up.add(producer)
             self._metering.producer_gone(producer, now_ns - GONE_NS)
             self._receipts.forget(producer)
             self._routes.forget(producer)
 
     # Keeping.
 
-    def _book(self, now_ns: int) -> None:
+    def _book(self) -> None:
         if self._dropped_items:
             self._books.add("inferwatt_records_dropped_total", ("overload",), self._dropped_items)
             self._dropped_items = 0
         ticks, requests = self._metering.take()
         for tick in ticks:
             self._views.tick(tick)
-            self._pending.add_tick(tick, self._books, tick.t1_ns + self._offset_ns)
+            self._pending.add_tick(tick, self._books, tick.t1_ns + self._wall.offset_ns)
         for request, energy in requests:
-            self._book_request(request, energy, now_ns)
+            if request.end_ns is not None:  # one that is open at the end is the next agent's, with its end
+                self._book_request(request, energy)
 
-    def _book_request(self, request: Request, energy: RequestEnergy, now_ns: int) -> None:
-        end_ns = now_ns if request.end_ns is None else request.end_ns
-        end_unix_ns = end_ns + self._offset_ns
+    def _book_request(self, request: Request, energy: RequestEnergy) -> None:
+        end_unix_ns = (request.end_ns or request.arrival_ns) + self._wall.offset_ns
         self._books.request(request, energy, end_unix_ns / NS_PER_SECOND)
         self._views.request(request, energy, end_unix_ns / NS_PER_SECOND)
         engine = self._metering.engines.get(request.engine)
@@ -243,7 +235,7 @@ class Keeper:
             energy=energy if energy.parts else None,
             server=engine.server if engine else "",
             end_unix_ns=end_unix_ns,
-            arrival_unix_ns=request.arrival_ns + self._offset_ns,
+            arrival_unix_ns=request.arrival_ns + self._wall.offset_ns,
         )
         if self._pending.add_row(row, energy):
             self._books.add("inferwatt_ledger_rows_total", (), 1)
@@ -251,7 +243,11 @@ class Keeper:
             self._books.dropped("ledger")
 
     def _commit(self, now_ns: int) -> None:
-        """Commit what is pending; then, and only then, acknowledge and show it."""
+        """Commit what is pending; then, and only then, acknowledge it, and show it.
+
+        While the disk takes nothing the figures go on to be shown, with the lack of a ledger beside them: an agent
+        that is killed then takes back what it has shown since.
+        """
         self._commit_due_ns = now_ns + COMMIT_NS
         self._committed_ns = now_ns
         self._showing.describe(now_ns)
@@ -274,7 +270,9 @@ class Keeper:
 
     def _try_commit(self, store: Store) -> bool:
         try:
-            committed = store.commit(self._pending.batch(self._gaps.states(self._books.devices)))
+            committed = store.commit(
+                self._pending.batch(self._gaps.states(self._books.devices, self._metering.closed_counters()))
+            )
         except LedgerRetry as exc:
             self._showing.ledger_error = str(exc)
             self._books.add("inferwatt_ledger_errors_total", (), 1)

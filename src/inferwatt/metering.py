@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from inferwatt.attribution.accounts import TickEnergy
-from inferwatt.attribution.attributor import Attributor
+from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Meta, Record
@@ -23,7 +23,6 @@ from inferwatt.records import (
     EventKind,
     Model,
     Outcome,
-    Reading,
     Request,
     RequestEnergy,
     Sums,
@@ -32,6 +31,8 @@ from inferwatt.records import (
 
 HOLD_NS = 1_300_000_000
 """How long a tick waits for what is still to be said of it: a server's page is read once a second."""
+SILENT_NS = 2_000_000_000
+"""How long no device may be read before time goes on without them."""
 HOST_COMPONENTS = frozenset({Component.CPU, Component.DRAM, Component.OVERHEAD})
 
 
@@ -144,7 +145,9 @@ class Metering:
         except RecordRejected as exc:
             self.books.dropped(_reason(exc))
             return False
-        if isinstance(record, Reading):
+        now_ns = moved_to(record)
+        if now_ns is not None:
+            self._newest_ns = max(self._newest_ns, now_ns)
             self._settle(self._newest_ns)
         elif isinstance(record, Sums):
             self.books.sums(record)
@@ -171,8 +174,6 @@ class Metering:
 
     def _take(self, record: Record) -> None:
         self._attributor.feed(record)
-        if isinstance(record, Reading):
-            self._newest_ns = max(self._newest_ns, record.t_ns)
         if self._recorder is not None:
             try:
                 self._recorder.write(record)
@@ -235,6 +236,15 @@ class Metering:
     def is_known(self, request: str) -> bool:
         """Return whether a request is open, or has ended and is not final yet."""
         return self._attributor.energy(request) is not None
+
+    def beat(self, now_ns: int) -> None:
+        """Let time go on where no device is read: what is due becomes final, without joules."""
+        if now_ns - self._newest_ns >= SILENT_NS:
+            self.feed(Event(now_ns, EventKind.BEAT))
+
+    def closed_counters(self) -> dict[str, tuple[int, int]]:
+        """Return, by device, until when its counter is settled, and what it showed then, µJ."""
+        return self._attributor.closed_counters()
 
     @property
     def device_totals(self) -> Mapping[str, Mapping[str, int]]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 @dataclass(slots=True)
 class _Producer:
     waiting: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    partial_seq: int = 0
+    """A message of which more records are to come; 0 where none is."""
+    is_gone: bool = False
     settled_seq: int = 0
     told_seq: int = 0
 
@@ -18,10 +21,12 @@ class Receipts:
         self._producers: dict[str, _Producer] = {}
         self._owed: dict[str, list[tuple[str, int]]] = {}
 
-    def came(self, producer: str, seq: int) -> None:
+    def came(self, producer: str, seq: int, *, is_last: bool = True) -> None:
         """Note a record of message `seq`: it is owed until `done`, or until what it waits `upon` is settled."""
-        waiting = self._producers.setdefault(producer, _Producer()).waiting
-        waiting[seq] = waiting.get(seq, 0) + 1
+        known = self._producers.setdefault(producer, _Producer())
+        known.waiting[seq] = known.waiting.get(seq, 0) + 1
+        known.partial_seq = 0 if is_last else seq
+        known.is_gone = False
 
     def upon(self, producer: str, seq: int, request: str) -> None:
         """Say that a record of message `seq` is kept once `request` is settled."""
@@ -41,20 +46,23 @@ class Receipts:
     def due(self) -> list[tuple[str, int]]:
         """Return, for each producer with news, the message up to which everything is kept."""
         due = []
-        for producer, known in self._producers.items():
+        for producer, known in list(self._producers.items()):
             while known.waiting:
                 seq, count = next(iter(known.waiting.items()))
-                if count > 0:
+                if count > 0 or seq == known.partial_seq:
                     break
                 known.waiting.popitem(last=False)
                 known.settled_seq = max(known.settled_seq, seq)
             if known.settled_seq > known.told_seq:
                 known.told_seq = known.settled_seq
                 due.append((producer, known.settled_seq))
+            if known.is_gone and not known.waiting:
+                del self._producers[producer]
         return due
 
     def forget(self, producer: str) -> None:
-        """Forget a producer that is gone for good."""
-        self._producers.pop(producer, None)
-        for request in [r for r, owed in self._owed.items() if owed and owed[0][0] == producer]:
-            del self._owed[request]
+        """Forget a producer that is gone, once nothing is owed to it any more: it may come back until then."""
+        known = self._producers.get(producer)
+        if known is not None:
+            known.is_gone = True
+            known.partial_seq = 0

@@ -224,6 +224,8 @@ class EventKind(StrEnum):
     DEVICE_GONE = "device_gone"
     CLOCK_STEP = "clock_step"
     REGIME = "regime"
+    BEAT = "beat"
+    """Time went on although no device was read."""
     # found by the timeline from the readings themselves:
     WRAP = "wrap"
     RESET = "reset"

@@ -9,7 +9,7 @@ import msgspec
 
 from inferwatt import recording
 from inferwatt.attribution.accounts import DeviceTotals
-from inferwatt.attribution.attributor import Attributor, Closed
+from inferwatt.attribution.attributor import Attributor, Closed, moved_to
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Record, Recording
 from inferwatt.records import Device, EnergyPart, Reading, Request, RequestEnergy, Rule, Step, Tier
@@ -103,8 +103,9 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
         except RecordRejected as exc:
             rejected.append(exc.what)
             continue
-        if isinstance(record, Reading):
-            _keep(attributor.advance(record.t_ns), settled)
+        now_ns = moved_to(record)
+        if now_ns is not None:
+            _keep(attributor.advance(now_ns), settled)
     _keep(attributor.advance(_last_ns(source.records), last=True), settled)
     devices = {device.device: device for device in source.meta.devices}
     totals = attributor.devices

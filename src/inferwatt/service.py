@@ -21,7 +21,7 @@ from inferwatt.clock import Clock, SystemClock, boot_id
 from inferwatt.endpoint import socket_path
 from inferwatt.engines.discover import discover_all as discover_engines
 from inferwatt.engines.inbox import Inbox
-from inferwatt.engines.peers import is_connected
+from inferwatt.engines.peers import talks_to
 from inferwatt.engines.scrape import Scraper, ScraperHealth
 from inferwatt.engines.session import InboxHealth
 from inferwatt.export.process import read_process
@@ -145,7 +145,7 @@ class Agent:
             version=__version__,
             host=self._host,
             tag_keys=frozenset(settings.agent.tag_keys),
-            talks_to=_talks_to,
+            talks_to=talks_to,
             health=self._bring_in,
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},
@@ -298,8 +298,3 @@ class Agent:
         """Return what was found and what is lacking, in at most ten lines."""
         lacks = (*self._source_lacks, *self._search_lacks)
         return vitals.opening_lines(self, self._sources, lacks, self._host, self.url)
-
-
-def _talks_to(pid: int, url: str) -> bool:
-    port = url.rpartition(":")[2].strip("/")
-    return port.isdigit() and is_connected(pid, int(port))

@@ -109,7 +109,7 @@ def test_a_failed_read_is_bridged() -> None:
 
     tick = timeline.add(readings[2])
 
-    assert tick == Tick("gpu-0", 10 * MS, 20 * MS, 100, TickKind.BRIDGED)
+    assert tick == Tick("gpu-0", 10 * MS, 20 * MS, 100, TickKind.BRIDGED, 200)
 
 
 def test_lost_polls_are_bridged_without_being_told() -> None:

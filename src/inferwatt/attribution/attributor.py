@@ -4,9 +4,7 @@ The law: for each device and tick, in whole microjoules, ``energy = requests + u
 + other + unattributed``. The counter decides the total, weights only the shares. A closed tick never changes.
 """
 
-from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,6 +13,7 @@ from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.sharing import Power, Sharing
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.split import apportion, apportion_few
+from inferwatt.attribution.states import NOTHING, Closed, DeviceState, moved_to
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
@@ -35,31 +34,10 @@ from inferwatt.records import (
 from inferwatt.units import NS_PER_SECOND
 
 _STALE_NS = 2 * NS_PER_SECOND
+_BEAT_NS = NS_PER_SECOND // 100
 
 
-@dataclass(slots=True)
-class _DeviceState:
-    """One device: its timeline, its power, its accounts and its open ticks."""
-
-    device: Device
-    timeline: Timeline
-    power: Power
-    totals: DeviceTotals
-    slot_class: int
-    pending: deque[Tick] = field(default_factory=deque)
-    closed_ns: int = 0
-    given_up_ns: int = 0
-    seen_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """What one call to `Attributor.advance` settled for good."""
-
-    ticks: tuple[TickEnergy, ...]
-    requests: tuple[tuple[Request, RequestEnergy], ...]
-    late: int = 0
-    """Requests that became final although a device of theirs had stopped answering."""
+__all__ = ["Attributor", "Closed", "moved_to"]
 
 
 class Attributor:
@@ -75,11 +53,12 @@ class Attributor:
         self._best_tier = best_tier
         self._rule = rule
         self._pool = Pool()
-        self._devices: dict[str, _DeviceState] = {}
+        self._devices: dict[str, DeviceState] = {}
         self._engines: dict[str, EngineState] = {}
         self._models: dict[str, Model] = {}
         self._sharing = Sharing(self._engines, rule)
         self._slots = SlotTable()
+        self._look_again_ns = 0
 
     # What there is.
 
@@ -87,7 +66,7 @@ class Attributor:
         """Make a device known; a device that is known already is kept as it is."""
         if device.device not in self._devices:
             slot_class = self._slots.slot_class(device.component, device.provenance, device.systematic_ratio)
-            self._devices[device.device] = _DeviceState(
+            self._devices[device.device] = DeviceState(
                 device, Timeline(device), Power.of(device), DeviceTotals(), slot_class
             )
 
@@ -203,12 +182,13 @@ class Attributor:
         """What each device used so far, by account."""
         return {name: state.totals for name, state in self._devices.items()}
 
-    @property
-    def pending_ns(self) -> int:
-        """How far back the oldest tick that is not closed begins, nanoseconds before the newest reading."""
-        return max(
-            (state.seen_ns - state.pending[0].t0_ns for state in self._devices.values() if state.pending), default=0
-        )
+    def closed_counters(self) -> dict[str, tuple[int, int]]:
+        """Return, by device, until when its counter is settled, and what it showed then, µJ."""
+        return {
+            name: (state.closed_ns, state.closed_counter_uj)
+            for name, state in self._devices.items()
+            if state.closed_counter_uj is not None
+        }
 
     def take_events(self) -> list[Event]:
         """Return what the timelines noticed since the last call."""
@@ -226,7 +206,13 @@ class Attributor:
         return self._slots.energy(request, final=False)
 
     def advance(self, now_ns: int, *, last: bool = False) -> Closed:
-        """Close the ticks that are `hold_ns` old at `now_ns` (`last`: all of them), and what became final by that."""
+        """Close the ticks that are `hold_ns` old at `now_ns` (`last`: all of them), and what became final by that.
+
+        The readings of one beat follow each other closely: the first of them closes what is due for all.
+        """
+        if now_ns < self._look_again_ns and not last:
+            return NOTHING
+        self._look_again_ns = now_ns + _BEAT_NS
         ticks: list[TickEnergy] = []
         due_ns = now_ns - self._hold_ns
         for state in self._devices.values():
@@ -262,15 +248,16 @@ class Attributor:
                 state.given_up_ns = give_up_ns
         return max(closed_ns, give_up_ns), stale
 
-    def _close_ticks(self, state: _DeviceState, now_ns: int, last: bool) -> Iterable[TickEnergy]:
+    def _close_ticks(self, state: DeviceState, now_ns: int, last: bool) -> Iterable[TickEnergy]:
         while state.pending and (last or state.pending[0].t1_ns + self._hold_ns <= now_ns):
             tick = state.pending.popleft()
             yield self._close(state, tick)
             state.closed_ns = tick.t1_ns
+            state.closed_counter_uj = tick.counter_uj
             while state.power.activity and state.power.activity[0].t1_ns <= tick.t1_ns:
                 state.power.activity.popleft()
 
-    def _close(self, state: _DeviceState, tick: Tick) -> TickEnergy:
+    def _close(self, state: DeviceState, tick: Tick) -> TickEnergy:
         shares = Shares()
         if tick.kind is TickKind.RESET or tick.t0_ns < state.given_up_ns:
             shares.unattributed = float(tick.energy_uj)
@@ -280,7 +267,7 @@ class Attributor:
         state.totals.add(result)
         return result
 
-    def _book(self, state: _DeviceState, tick: Tick, shares: Shares) -> TickEnergy:
+    def _book(self, state: DeviceState, tick: Tick, shares: Shares) -> TickEnergy:
         """Round the shares to whole microjoules that sum to the tick, and write them to the requests' accounts."""
         only = shares.only_account
         if only is not None:
@@ -301,7 +288,7 @@ class Attributor:
         whole_uj = apportion(tick.energy_uj, np.concatenate([fair, scalars]))
         return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, spread, whole_uj))
 
-    def _pooled(self, state: _DeviceState, result: TickEnergy) -> TickEnergy:
+    def _pooled(self, state: DeviceState, result: TickEnergy) -> TickEnergy:
         for name, pooled_uj in result.pooled.items():
             self._pool.add(state.slot_class, name, pooled_uj)
         return result

@@ -40,6 +40,8 @@ class Tick:
     t1_ns: int
     energy_uj: int
     kind: TickKind = TickKind.NORMAL
+    counter_uj: int | None = None
+    """What the counter showed at its end; None where there is no counter."""
 
     @property
     def elapsed_ns(self) -> int:
@@ -115,7 +117,7 @@ class Timeline:
         if kind is TickKind.NORMAL and (lost or self._failed or self._stalled):
             kind = TickKind.BRIDGED
         end_ns = reading.t_ns if kind is TickKind.RESET else self._place(last.t_ns, reading.t_ns)
-        return self._tick(end_ns, delta_uj, kind)
+        return self._tick(end_ns, delta_uj, kind, now_uj)
 
     def _watch_for_stall(self, t_ns: int) -> None:
         if not self._stalled and t_ns - self._tick_start_ns > max(_STALL_NS, 10 * self._period_ns):
@@ -153,8 +155,9 @@ class Timeline:
         expected_ns = self._tick_start_ns + count * self._period_ns
         return round(min(max(expected_ns, before_ns + 1), seen_ns))
 
-    def _tick(self, end_ns: int, energy_uj: int, kind: TickKind) -> Tick:
-        tick = Tick(self.device.device, self._tick_start_ns, max(end_ns, self._tick_start_ns + 1), energy_uj, kind)
+    def _tick(self, end_ns: int, energy_uj: int, kind: TickKind, counter_uj: int | None = None) -> Tick:
+        start_ns = self._tick_start_ns
+        tick = Tick(self.device.device, start_ns, max(end_ns, start_ns + 1), energy_uj, kind, counter_uj)
         if self._changed_ratio > _EVERY_POLL_RATIO and self._polls > _FIRST_CHANGES:
             self._period_ns = self._poll_ns
         self._tick_start_ns = tick.t1_ns

@@ -22,6 +22,12 @@ def is_connected(pid: int, port: int, proc: Path = Path("/proc")) -> bool:
     return any(_link(folder / link) in inodes for link in links)
 
 
+def talks_to(pid: int, url: str) -> bool:
+    """Return whether process `pid` holds a connection to the server at `url` on this machine."""
+    port = url.rpartition(":")[2].strip("/")
+    return port.isdigit() and is_connected(pid, int(port))
+
+
 def _link(path: Path) -> str:
     try:
         return os.readlink(path)

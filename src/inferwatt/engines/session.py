@@ -37,6 +37,8 @@ class Incoming:
     seq: int
     request: Request
     received_ns: int
+    is_last: bool = True
+    """Whether this is the last record of its message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +255,7 @@ class Session:
     def _take_in(self, seq: int, rows: list[object], now_ns: int) -> int:
         """Emit the good records of a message and say what is wrong with the first bad one; return how many."""
         taken, first_problem = 0, None
+        good: list[Request] = []
         for row in rows:
             try:
                 request = wire.request_from_wire(row)
@@ -261,8 +264,11 @@ class Session:
                 self._reception.rejected[problem.where] += 1
                 first_problem = first_problem or problem
                 continue
+            good.append(request)
+        for request in good:
+            is_last = taken + 1 == len(good)
             try:
-                self._reception.emit(Incoming(self.producer, self.pid, seq, self._named(request), now_ns))
+                self._reception.emit(Incoming(self.producer, self.pid, seq, self._named(request), now_ns, is_last))
             except Exception:  # noqa: BLE001 - the agent's side; the producer keeps the message and sends it again
                 self._reception.refused["not_taken"] += 1
                 self.closing = True
