@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from inferwatt.books import Books
 from inferwatt.clock import Clock, SystemClock
 from inferwatt.metering import HOST_COMPONENTS, Metering
-from inferwatt.records import Device, Engine, Event, EventKind, Reading, Request, RequestEnergy, Usage
+from inferwatt.records import HOST, Device, Engine, Event, EventKind, Reading, Request, RequestEnergy, Usage
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig, discover_all
 from inferwatt.sources.sampler import Sampler, SamplingConfig
@@ -57,11 +57,10 @@ class InProcessMeter:
         )
 
     def _open_usage(self, found: Found) -> CpuUsage | None:
-        devices = [s.device.device for s in found.sources if s.device.component in HOST_COMPONENTS]
-        if not devices:
+        if not any(source.device.component in HOST_COMPONENTS for source in found.sources):
             return None
         try:
-            usage = CpuUsage(devices, os.cpu_count() or 1)
+            usage = CpuUsage((HOST,), os.cpu_count() or 1)
         except OSError as exc:
             lack = Lack(f"this process cannot be told from others: {exc.strerror}", "/proc", "mount /proc")
             self.lacks = (*self.lacks, lack)

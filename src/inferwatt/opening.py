@@ -11,6 +11,7 @@ from inferwatt.clock import Clock
 from inferwatt.errors import LedgerRetry
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.metering import HOST_COMPONENTS
+from inferwatt.records import HOST
 from inferwatt.settings import AgentConfig, state_folder
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
@@ -47,11 +48,10 @@ def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledg
 
 def open_usage(found: Found, settings: SourcesConfig) -> tuple[CpuUsage | None, tuple[Lack, ...]]:
     """Open the view of who uses the CPU, for the devices of the host that were found."""
-    devices = [s.device.device for s in found.sources if s.device.component in HOST_COMPONENTS]
-    if not devices:
+    if not any(source.device.component in HOST_COMPONENTS for source in found.sources):
         return None, ()
     try:
-        return CpuUsage(devices, os.cpu_count() or 1, proc_root=settings.proc_root), ()
+        return CpuUsage((HOST,), os.cpu_count() or 1, proc_root=settings.proc_root), ()
     except OSError as exc:
         what = f"the use of the CPU by processes cannot be read: {exc.strerror}"
         return None, (Lack(what, settings.proc_root, "mount /proc"),)

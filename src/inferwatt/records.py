@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+HOST = "host"
+"""As the device of a `Usage` or an `Activity`: every CPU, DRAM and overhead device of the host alike."""
 UNKNOWN_TENANT = "__unknown__"
 FOLDED_TENANT = "__other__"
 

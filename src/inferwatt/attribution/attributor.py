@@ -17,7 +17,9 @@ from inferwatt.attribution.states import NOTHING, Closed, DeviceState, moved_to
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
+    HOST,
     Activity,
+    Component,
     Device,
     Engine,
     Event,
@@ -106,9 +108,12 @@ class Attributor:
 
     def activity(self, activity: Activity) -> None:
         """Take who held a device for a while; of an unknown device it is ignored."""
-        state = self._devices.get(activity.device)
-        if state is not None and activity.t1_ns > activity.t0_ns:
-            state.power.activity.append(activity)
+        if activity.t1_ns <= activity.t0_ns:
+            return
+        for state in self._devices.values():
+            is_meant = activity.device == HOST and state.device.component is not Component.ACCELERATOR
+            if is_meant or activity.device == state.device.device:
+                state.power.activity.append(activity)
 
     def step(self, step: Step) -> None:
         """Take one engine step.
