@@ -80,4 +80,5 @@ class Routes:
 
 
 def _with_engine(incoming: Incoming, engine: str) -> Incoming:
-    return replace(incoming, request=replace(incoming.request, engine=engine))
+    request = replace(incoming.request, engine=engine)
+    return Incoming(incoming.producer, incoming.pid, incoming.seq, request, incoming.received_ns, incoming.is_last)

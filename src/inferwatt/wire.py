@@ -165,8 +165,8 @@ def request_to_wire(request: Request) -> Message:
     return wire
 
 
-def request_from_wire(wire: object) -> Request:
-    """Return the request that `wire`, a decoded JSON value, describes.
+def request_from_wire(wire: object, producer: str = "") -> Request:
+    """Return the request that `wire`, a decoded JSON value, describes, under a name that is its `producer`'s alone.
 
     Raises:
         RecordRejected: a value is not of its type and range, or times contradict each other; `where` is the field.
@@ -180,6 +180,9 @@ def request_from_wire(wire: object) -> Request:
     numbers = {name: _integer(name, wire[name]) for name in _TIMES + _TOKENS if wire.get(name) is not None}
     if "arrival_ns" not in numbers:
         _reject("arrival_ns", "no start time", "send arrival_ns, nanoseconds of CLOCK_MONOTONIC")
+    if producer:
+        own = f"{producer}:"
+        texts |= {"producer": producer, "request": own + texts["request"].removeprefix(own)}
     known: dict[str, Any] = {**texts, **numbers}
     request = Request(
         **known,

@@ -8,7 +8,7 @@ connection is acknowledged again but not taken in twice, in a fixed amount of me
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inferwatt import wire
 from inferwatt.endpoint import Peer
@@ -258,7 +258,7 @@ class Session:
         good: list[Request] = []
         for row in rows:
             try:
-                request = wire.request_from_wire(row)
+                request = wire.request_from_wire(row, self.producer)
                 _check_time(request, now_ns)
             except RecordRejected as problem:
                 self._reception.rejected[problem.where] += 1
@@ -268,7 +268,7 @@ class Session:
         for request in good:
             is_last = taken + 1 == len(good)
             try:
-                self._reception.emit(Incoming(self.producer, self.pid, seq, self._named(request), now_ns, is_last))
+                self._reception.emit(Incoming(self.producer, self.pid, seq, request, now_ns, is_last))
             except Exception:  # noqa: BLE001 - the agent's side; the producer keeps the message and sends it again
                 self._reception.refused["not_taken"] += 1
                 self.closing = True
@@ -278,12 +278,6 @@ class Session:
         if first_problem is not None:
             self.say(wire.error(first_problem))
         return taken
-
-    def _named(self, request: Request) -> Request:
-        """Return the request under a name that is unique on this machine and that no other producer can take."""
-        prefix = f"{self.producer}:"
-        name = request.request if request.request.startswith(prefix) else prefix + request.request
-        return replace(request, request=name, producer=self.producer)
 
     def _acknowledge(self, known: _Producer) -> None:
         if known.committed_seq:
