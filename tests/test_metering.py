@@ -186,6 +186,7 @@ def test_the_meters_own_energy_is_counted() -> None:
 
     run(metering, 2, shares={7: 0.5, 99: 0.125}, other=0.375)
     metering.finish()
+    metering.take()
 
     assert accounts(metering)["other"] == pytest.approx(100.0)
     assert metering.books.values[OWN] == {("modelled",): pytest.approx(25e6, rel=0.06)}

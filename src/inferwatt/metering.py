@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.attribution.accounts import TickEnergy, merged
 from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
@@ -195,11 +195,7 @@ class Metering:
 
     def _settle(self, now_ns: int, *, last: bool = False) -> None:
         closed = self._attributor.advance(now_ns, last=last)
-        if closed.ticks:
-            self._ticks.extend(closed.ticks)
-            for tick in closed.ticks:
-                self.books.tick(tick)
-                self._count_own(tick)
+        self._ticks.extend(closed.ticks)
         self._requests.extend(closed.requests)
         if closed.late:
             self.books.add("inferwatt_windows_late_total", (), closed.late)
@@ -214,9 +210,12 @@ class Metering:
     # What comes of it.
 
     def take(self) -> tuple[list[TickEnergy], list[tuple[Request, RequestEnergy]]]:
-        """Return the ticks that were closed and the requests that became final since the last call."""
+        """Book the ticks that were closed since the last call; return them, one a device, and the final requests."""
         self.books.events(self._attributor.take_events())
-        ticks, requests = self._ticks, self._requests
+        ticks, requests = merged(self._ticks), self._requests
+        for tick in ticks:
+            self.books.tick(tick)
+            self._count_own(tick)
         self._ticks, self._requests = [], []
         return ticks, requests
 

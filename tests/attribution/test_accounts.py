@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
+from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, merged, whole_tick
 from inferwatt.attribution.timeline import Tick
 
 UJ = st.integers(0, 10**9)
@@ -149,3 +149,15 @@ def test_a_pool_keeps_kinds_of_joules_and_engines_apart() -> None:
         pool.add(slot_class, engine, uj)
 
     assert pool.energy_uj == {(0, "e"): 11, (1, "e"): 7, (0, "f"): 8}
+
+
+def test_merged_ticks_hold_the_same_joules() -> None:
+    """Ticks of one device become one, account by account; devices stay apart."""
+    first = TickEnergy("a", 0, 5, 30, {("e", "m", "t"): (1, 2)}, {"e": (3, 4)}, {"e": 5}, 6, 7, 2)
+    second = TickEnergy("a", 5, 9, 20, {("e", "m", "t"): (2, 3)}, {}, {"e": 15}, 0, 0, 0)
+    other = TickEnergy("b", 0, 5, 8, {}, {}, {}, 8, 0, 0)
+
+    assert merged([first, other, second]) == [
+        TickEnergy("a", 0, 9, 50, {("e", "m", "t"): (3, 5)}, {"e": (3, 4)}, {"e": 20}, 6, 7, 2),
+        other,
+    ]
