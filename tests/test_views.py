@@ -258,3 +258,16 @@ def test_nothing_seen_is_nothing_shown() -> None:
 
     assert (live.devices, live.models, live.tenants, live.requests, live.accounts) == ((), (), (), (), ())
     assert (live.unix_seconds, live.started_unix_seconds, live.version, live.host) == (9.0, 1.0, "v", "h")
+
+
+def test_joules_of_open_requests_are_not_divided_by_the_tokens_of_ended_ones() -> None:
+    """While long answers run, energy per token is that of the answers whose tokens are known."""
+    stage = Stage()
+    stage.tick(0, 1, decode=100 * UJ)
+    part = EnergyPart(Component.ACCELERATOR, Provenance.MEASURED, 0, 20 * UJ, 20 * UJ, 20 * UJ, 0.05)
+
+    stage.request("r", part, output=10)
+
+    assert stage.model().joules_per_output_token == pytest.approx(2.0)
+    assert stage.live().tenants[0].joules_per_output_token == pytest.approx(2.0)
+    assert stage.model().energy_joules == pytest.approx(100.0)

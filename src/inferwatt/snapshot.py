@@ -48,7 +48,8 @@ class DeviceView:
 class ModelView:
     """One model on one server in one provenance, since the agent's start.
 
-    `power_watts` and `output_tokens_per_second` are means of the last `window_seconds`.
+    `power_watts` and `output_tokens_per_second` are means of the last `window_seconds`. Joules per output token are
+    those of ended requests, and of unlisted work: the tokens of an open request are not known yet.
     `low_joules_per_output_token` and `high_...` hold the split's and the sensor's bounds together.
     """
 

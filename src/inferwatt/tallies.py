@@ -17,6 +17,8 @@ class EnergySum:
     decode_uj: int = 0
     idle_uj: int = 0
     unlisted_uj: int = 0
+    settled_uj: int = 0
+    """Of ended requests: their tokens are known, those of open ones are not."""
     systematic_uj: float = 0.0
     split_uj2: float = 0.0
 

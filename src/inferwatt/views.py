@@ -108,9 +108,13 @@ class Views:
             count.output += request.output_tokens or 0
         for part in energy.parts:
             half_uj = (part.high_uj - part.low_uj) / 2
-            key = (request.model, server, part.provenance.value)
-            self._models.setdefault(key, EnergySum()).split_uj2 += half_uj * half_uj
-            self._tenants.setdefault((tenant, part.provenance.value), EnergySum()).split_uj2 += half_uj * half_uj
+            provenance = part.provenance.value
+            for known in (
+                self._models.setdefault((request.model, server, provenance), EnergySum()),
+                self._tenants.setdefault((tenant, provenance), EnergySum()),
+            ):
+                known.split_uj2 += half_uj * half_uj
+                known.settled_uj += part.energy_uj
         self._requests.appendleft(request_view(request, energy, server, end_unix_seconds))
 
     def mark(self, now_ns: int) -> None:
@@ -171,9 +175,10 @@ class Views:
         count = self._counts.get((model, server), WorkCount())
         output = self._output_tokens(model, server)
         each = low = high = None
-        if output and known.active_uj:
-            low, high = (bound / output for bound in known.bounds(known.active_uj))
-            each = joules(known.active_uj) / output
+        counted_uj = known.settled_uj + known.unlisted_uj
+        if output and counted_uj:
+            low, high = (bound / output for bound in known.bounds(counted_uj))
+            each = joules(counted_uj) / output
         window_ns, power_watts, rate = self._window(model, server)
         return ModelView(
             model_name=model,
@@ -220,7 +225,7 @@ class Views:
             systematic_ratio=known.systematic_ratio(),
             requests=count.requests,
             output_tokens=count.output,
-            joules_per_output_token=joules(known.energy_uj) / count.output if count.output else None,
+            joules_per_output_token=joules(known.settled_uj) / count.output if count.output else None,
         )
 
 
