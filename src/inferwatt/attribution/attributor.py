@@ -101,7 +101,6 @@ class Attributor:
             raise RecordRejected(
                 f"a reading of an unknown device {reading.device!r}", where="readings", fix="name it in meta.json"
             )
-        state.seen_ns = max(state.seen_ns, reading.t_ns)
         tick = state.timeline.add(reading)
         if tick is not None:
             state.pending.append(tick)
@@ -202,10 +201,6 @@ class Attributor:
             state.timeline.events.clear()
         return events
 
-    def open_requests(self) -> list[Request]:
-        """Return the requests that have not ended."""
-        return [life.record for life in self._slots.lives() if life.record.end_ns is None]
-
     def energy(self, request: str) -> RequestEnergy | None:
         """Return what is settled so far of an open request; None for one that is not known (or is final)."""
         return self._slots.energy(request, final=False)
@@ -221,8 +216,7 @@ class Attributor:
         ticks: list[TickEnergy] = []
         due_ns = now_ns - self._hold_ns
         for state in self._devices.values():
-            if state.pending and (last or state.pending[0].t1_ns <= due_ns):
-                ticks.extend(self._close_ticks(state, now_ns, last))
+            ticks.extend(self._close_ticks(state, due_ns, last))
         requests: list[tuple[Request, RequestEnergy]] = []
         late = 0
         for engine in self._engines.values():
@@ -253,8 +247,8 @@ class Attributor:
                 state.given_up_ns = give_up_ns
         return max(closed_ns, give_up_ns), stale
 
-    def _close_ticks(self, state: DeviceState, now_ns: int, last: bool) -> Iterable[TickEnergy]:
-        while state.pending and (last or state.pending[0].t1_ns + self._hold_ns <= now_ns):
+    def _close_ticks(self, state: DeviceState, due_ns: int, last: bool) -> Iterable[TickEnergy]:
+        while state.pending and (last or state.pending[0].t1_ns <= due_ns):
             tick = state.pending.popleft()
             yield self._close(state, tick)
             state.closed_ns = tick.t1_ns

@@ -13,6 +13,7 @@ from inferwatt.attribution.timeline import Tick
 from inferwatt.attribution.work import Floats, Ints, Shape, StepRows, StepStore, Work, from_spans, from_steps
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
+from inferwatt.units import seconds
 
 _SUMS_KEPT_NS = 10_000_000_000
 _TAUGHT_STEPS = 512
@@ -174,7 +175,7 @@ class EngineState:
             for step in untaught:
                 flops = self._shape.flops(step.new_tokens, step.context_tokens)
                 kv_bytes = self._shape.kv_bytes(step.new_tokens, step.context_tokens)
-                cost.learn_time(float(flops.sum()), float(kv_bytes.sum()), (step.t1_ns - step.t0_ns) / 1e9)
+                cost.learn_time(float(flops.sum()), float(kv_bytes.sum()), seconds(step.t1_ns - step.t0_ns))
             return
         prefill = self.lives.rates.prefill_seconds_per_token
         if prefill is not None:

@@ -22,7 +22,6 @@ class DeviceState:
     closed_ns: int = 0
     closed_counter_uj: int | None = None
     given_up_ns: int = 0
-    seen_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

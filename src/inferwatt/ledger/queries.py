@@ -27,6 +27,7 @@ from inferwatt.ledger.rows import (
 from inferwatt.ledger.schema import SELECT_PARTS, SELECT_ROWS, row_record
 from inferwatt.ledger.verify import verify
 from inferwatt.snapshot import HistogramValue, Labels
+from inferwatt.units import NS_PER_SECOND
 
 _FILTERS = {
     "before": "r.seq < ?",
@@ -65,7 +66,7 @@ class Queries:
 
         A tenant with few rows makes this read far back: give `since_unix`.
         """
-        since_ns = None if since_unix is None else int(since_unix * 1e9)
+        since_ns = None if since_unix is None else int(since_unix * NS_PER_SECOND)
         with self._asking():
             first = None if since_ns is None else _first_row_since(self._driver, since_ns)
             asked = {"before": before_seq, "tenant": tenant, "model": model, "since": since_ns, "first": first}

@@ -12,8 +12,9 @@ from inferwatt.ledger.alias import entries_between, unpacked
 from inferwatt.ledger.driver import Driver
 from inferwatt.ledger.queries import first_batch_since
 from inferwatt.ledger.verify import dropped_through
+from inferwatt.units import NS_PER_SECOND
 
-NS_PER_DAY: Final = 86_400 * 1_000_000_000
+NS_PER_DAY: Final = 86_400 * NS_PER_SECOND
 PIECE_ROWS: Final = 10_000
 """What one call drops: about 0.1 s, so that the agent's loop goes on."""
 _BYTES_PER_MEGABYTE = 1_000_000
@@ -58,7 +59,7 @@ def drop_rows(driver: Driver, first_row: int, last_row: int) -> tuple[int, int]:
 
 def drop_hours(driver: Driver, before_unix_ns: int) -> int:
     """Drop hourly sums and clock pairs from before a moment, inside the caller's transaction; return how many hours."""
-    before_unix = before_unix_ns // 1_000_000_000
+    before_unix = before_unix_ns // NS_PER_SECOND
     count = driver.rows("SELECT count(*) FROM hour WHERE hour_unix < ?", (before_unix,))[0][0]
     if count:
         driver.rows("DELETE FROM hour WHERE hour_unix < ?", (before_unix,))

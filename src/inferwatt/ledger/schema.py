@@ -15,9 +15,10 @@ from typing import Any, Final
 from inferwatt.ledger.chain import content_bytes, content_hash
 from inferwatt.ledger.rows import REQUEST_ACCOUNT, HourKey, HourValue, RequestRow
 from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
+from inferwatt.units import NS_PER_SECOND
 
 HOUR_SECONDS: Final = 3600
-NS_PER_HOUR: Final = HOUR_SECONDS * 1_000_000_000
+NS_PER_HOUR: Final = HOUR_SECONDS * NS_PER_SECOND
 PPM: Final = 1_000_000
 
 WHO_COLUMNS: Final = ("producer", "engine", "server", "model", "tenant", "namespace", "pod", "container", "tags")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 from inferwatt.clock import Clock
 from inferwatt.ledger.driver import BUSY, CANNOT_OPEN, FULL, MEMORY, ClosedDriver, Connect, Driver, Trouble, connect
@@ -20,10 +20,9 @@ from inferwatt.ledger.retention import LedgerConfig, used_bytes
 from inferwatt.ledger.rows import REQUEST_ACCOUNT, Committed, DeviceState, Head, LedgerBatch, Pruned, RequestKey
 from inferwatt.ledger.writer import Writer
 from inferwatt.snapshot import HistogramValue, Labels
+from inferwatt.units import NS_PER_SECOND
 
 __all__ = ["Ledger", "LedgerConfig", "LedgerReader"]
-
-_NS_PER_SECOND: Final = 1_000_000_000
 
 
 @dataclass(slots=True)
@@ -202,7 +201,7 @@ class Ledger(Queries):
                 writer.close()
 
     def _put_aside(self) -> None:
-        put_aside(self._path, self._maker.clock.unix_ns() // _NS_PER_SECOND)
+        put_aside(self._path, self._maker.clock.unix_ns() // NS_PER_SECOND)
         self.set_aside += 1
 
     @contextmanager

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 
 from inferwatt.export.prometheus import negotiate, render
 from inferwatt.snapshot import LiveView, Snapshot
+from inferwatt.units import nanoseconds
 from inferwatt.web.access import Access
 from inferwatt.web.assets import Asset, plain_page, read_assets
 from inferwatt.web.guard import Guard, Refusal, sees_details
@@ -60,7 +61,7 @@ class Shown:
         self._snapshot = snapshot
         self._process = process
         self._monotonic_ns = monotonic_ns
-        self._period_ns = int(period_seconds * 1e9)
+        self._period_ns = nanoseconds(period_seconds)
         self._until_ns = monotonic_ns()
         self._held: Snapshot | None = None
         self._made: dict[tuple[str, bool, bool], bytes] = {}
