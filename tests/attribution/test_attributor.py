@@ -269,3 +269,24 @@ def test_the_simple_rules_divide_the_whole_window(rule: Rule, expected: list[flo
 
     assert [final["a"].energy_uj / UJ, final["b"].energy_uj / UJ] == pytest.approx(expected, rel=0.01)
     assert sum(e.energy_uj for e in final.values()) == attributor.devices["gpu-0"].requests_uj
+
+
+def test_each_device_of_an_engine_is_split_alike() -> None:
+    """Two GPUs that serve one engine and draw the same power give each request the same joules."""
+    gpus = Device("gpu-0", systematic_ratio=0.05), Device("gpu-1", systematic_ratio=0.06)  # two parts of a figure
+    attributor = meter(*gpus, engines=[Engine("e0", "m", ("gpu-0", "gpu-1"))])
+    for i in range(100):
+        heavy = (("long", 500, 500 * (i // 4), Phase.PREFILL), ("short", 1, 50 + i, Phase.DECODE))
+        light = (("long", 1, 500, Phase.DECODE), ("short", 1, 50 + i, Phase.DECODE))
+        start, length = i * 40 * MS, (40 if i % 4 == 0 else 10) * MS
+        attributor.step(Step(start, start + length, "e0", heavy if i % 4 == 0 else light))
+    for i in range(201):
+        for device in ("gpu-0", "gpu-1"):
+            attributor.reading(Reading(i * 20 * MS, device, counter_uj=i * 10 * UJ))
+        attributor.advance(i * 20 * MS)
+
+    closed = attributor.advance(4 * SECOND, last=True)
+
+    for _, energy in closed.requests:
+        first, second = energy.parts
+        assert first.energy_uj == pytest.approx(second.energy_uj, rel=1e-6)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.costmodel import CostModel, RidgeFit, nonnegative_least_squares
+from inferwatt.attribution.costmodel import CostModel, RidgeFit, nonnegative_least_squares, step_time_fit
 from inferwatt.attribution.work import Work
 
 AMOUNTS = st.floats(min_value=0, max_value=1e6)
@@ -101,3 +101,16 @@ def test_own_time_is_learnt_from_steps() -> None:
     own_seconds = model.own_seconds(np.array([1e12]), np.array([0.0]))
 
     assert own_seconds[0] == pytest.approx(0.1, rel=0.1)
+
+
+def test_what_one_device_learns_of_an_engines_steps_the_others_know() -> None:
+    """Steps are told once; every device of the engine prices their time by them."""
+    time = step_time_fit()
+    told, other = CostModel(time=time), CostModel(time=time)
+    for flops in np.random.default_rng(3).uniform(1e9, 1e12, 200):
+        told.learn_time(flops, 1e6, 0.005 + flops * 1e-13)
+
+    work = np.array([1e12]), np.array([0.0])
+
+    assert other.own_seconds(*work) == pytest.approx(told.own_seconds(*work))
+    assert other.own_seconds(*work)[0] > 0

@@ -93,12 +93,22 @@ class RidgeFit:
         return np.where(mean > 0, nonnegative_least_squares(gram, moment) / scale, 0.0)
 
 
-class CostModel:
-    """What the work of one engine costs on one device: learnt from its ticks and steps."""
+def step_time_fit() -> RidgeFit:
+    """Return the fit of how long an engine's steps take: a constant, FLOPs and KV bytes."""
+    return RidgeFit(3, _TIME_RIDGE)
 
-    def __init__(self, seconds_per_flop: float = 0.0, seconds_per_byte: float = 0.0) -> None:
+
+class CostModel:
+    """What the work of one engine costs on one device: learnt from its ticks and steps.
+
+    How long a step takes is the engine's, whatever the device: `time` is shared by the models of its devices.
+    """
+
+    def __init__(
+        self, seconds_per_flop: float = 0.0, seconds_per_byte: float = 0.0, time: RidgeFit | None = None
+    ) -> None:
         self._energy = RidgeFit(_TERMS)
-        self._time = RidgeFit(3, _TIME_RIDGE)
+        self._time = time or step_time_fit()
         self._prior_time = np.array([seconds_per_flop, seconds_per_byte])
         self._own_time = self._prior_time
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from inferwatt.attribution.accounts import Shares
-from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.costmodel import CostModel, RidgeFit, step_time_fit
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.idle import BaselinePower, IdlePower
 from inferwatt.attribution.timeline import Tick, TickKind
@@ -44,6 +44,7 @@ class Sharing:
         self._engines = engines
         self._rule = rule
         self._costs: dict[tuple[str, str], CostModel] = {}
+        self._times: dict[str, RidgeFit] = {}
 
     def share(self, power: Power, tick: Tick, shares: Shares) -> None:
         """Fill in who used the tick's energy, µJ as floats."""
@@ -152,6 +153,7 @@ class Sharing:
             cost = self._costs[key] = CostModel(
                 1.0 / device.peak_flops if device.peak_flops and engine.shaped else 0.0,
                 1.0 / device.peak_bytes_per_second if device.peak_bytes_per_second and engine.shaped else 0.0,
+                self._times.setdefault(engine.engine.engine, step_time_fit()),
             )
         return cost
 
