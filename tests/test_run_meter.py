@@ -19,6 +19,9 @@ CPU = Device("cpu", component=Component.CPU, domain="package")
 class Counter:
     """A device whose counter goes through `values`, one a read; an exception among them is raised."""
 
+    name = "counter"
+    period_ns = 0
+
     def __init__(self, values: list[int | Exception], device: Device = CPU, wraps_at_uj: int | None = None) -> None:
         self.device = device
         self.closed = False

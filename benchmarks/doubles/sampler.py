@@ -6,7 +6,8 @@ from collections import Counter
 
 from benchmarks.doubles.replayed import devices
 from inferwatt.clock import SystemClock
-from inferwatt.sources.sampler import Emitted, Sampler, SamplingConfig
+from inferwatt.sources import Emitted
+from inferwatt.sources.sampler import Sampler, SamplingConfig
 
 
 def main() -> None:

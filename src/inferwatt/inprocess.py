@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from inferwatt.books import Books
 from inferwatt.clock import Clock, SystemClock
 from inferwatt.metering import HOST_COMPONENTS, Metering
-from inferwatt.records import HOST, Device, Engine, Event, EventKind, Reading, Request, RequestEnergy, Usage
+from inferwatt.records import HOST, Condition, Device, Engine, Event, EventKind, Request, RequestEnergy
 from inferwatt.snapshot import Lack
-from inferwatt.sources import Found, SourcesConfig, discover_all
+from inferwatt.sources import Emitted, Found, SourcesConfig, discover_all
 from inferwatt.sources.sampler import Sampler, SamplingConfig
 from inferwatt.sources.usage import CpuUsage
 from inferwatt.units import NS_PER_SECOND
@@ -114,9 +114,10 @@ class InProcessMeter:
                 for name, accounts in self._metering.device_totals.items()
             )
 
-    def _take(self, record: Reading | Usage | Event) -> None:
-        with self._lock:
-            self._metering.feed(record)
+    def _take(self, record: Emitted) -> None:
+        if not isinstance(record, Condition):
+            with self._lock:
+                self._metering.feed(record)
 
     def _settle(self) -> None:
         for request, energy in self._metering.take()[1]:

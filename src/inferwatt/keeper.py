@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from inferwatt.books import Books
 from inferwatt.clock import Clock
+from inferwatt.conditions import Conditions
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
@@ -21,7 +22,7 @@ from inferwatt.metering import Metering
 from inferwatt.pending import Pending
 from inferwatt.ports import Item, Outbox, ProducerGone, Store
 from inferwatt.receipts import Receipts
-from inferwatt.records import Engine, Reading, Request, RequestEnergy, Sums
+from inferwatt.records import Condition, Engine, Reading, Request, RequestEnergy, Sums
 from inferwatt.routing import SDK_KIND, Routes
 from inferwatt.showing import Showing
 from inferwatt.snapshot import Lack
@@ -62,13 +63,13 @@ class Keeper:
         self._metering = metering
         self._books = metering.books
         self._views = Views(metering.books)
+        self._conditions = Conditions(metering.books, metering.feed)
         self._outbox = outbox
         self._store = store
         self._tag_keys = tag_keys
         self._items: deque[Item] = deque()
         self._dropped_items = 0
-        self._receipts = Receipts()
-        self._pending = Pending()
+        self._receipts, self._pending = Receipts(), Pending()
         self._routes = Routes(lambda: metering.engines.values(), talks_to)
         self._gone: dict[str, int] = {}
         self._given_up: set[str] = set()
@@ -76,9 +77,7 @@ class Keeper:
         self._started_ns = clock.monotonic_ns()
         self._started_unix_ns = clock.unix_ns()
         self._wall = Wall(self._started_unix_ns - self._started_ns)
-        self._commit_due_ns = self._push_due_ns = 0
-        self._committed_ns = 0
-        self._busy_until_ns = 0
+        self._commit_due_ns = self._push_due_ns = self._committed_ns = self._busy_until_ns = 0
         self._showing = Showing(metering, self._views, self._started_unix_ns, version, host, health, resolutions)
         self._pending.clock_pair = ClockPair(self._started_ns, self._started_unix_ns)
         metering.add_clock_pair(self._started_ns, self._started_unix_ns)
@@ -152,14 +151,19 @@ class Keeper:
             case EngineSeen():
                 self._routes.add_server(item.engine.engine, item.url)
                 self._metering.engine_seen(item.engine, item.model, item.pids, item.t_ns, item.version)
+            case Condition():
+                self._conditions.take(item)
             case ProducerGone():
                 self._gone[item.producer] = self._clock.monotonic_ns() + GONE_NS
             case Sums():
-                if item.running or item.output_tokens:
-                    self._busy_until_ns = item.t1_ns + 2 * NS_PER_SECOND
+                self._note_work(item)
                 self._metering.feed(item)
             case _:
                 self._metering.feed(item)
+
+    def _note_work(self, sums: Sums) -> None:
+        if sums.running or sums.output_tokens:
+            self._busy_until_ns = sums.t1_ns + 2 * NS_PER_SECOND
 
     # Requests.
 

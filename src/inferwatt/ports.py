@@ -7,7 +7,7 @@ from typing import Protocol
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.ledger.rows import Committed, LedgerBatch
-from inferwatt.records import Event, Reading, RequestEnergy, Sums, Usage
+from inferwatt.records import Condition, Event, Reading, RequestEnergy, Sums, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class ProducerGone:
     producer: str
 
 
-Item = Reading | Usage | Event | Sums | EngineSeen | Incoming | ProducerGone
+Item = Reading | Usage | Condition | Event | Sums | EngineSeen | Incoming | ProducerGone
 
 
 class Outbox(Protocol):

@@ -135,7 +135,8 @@ class Reading:
 class Usage:
     """How much of a device's capacity each watched process held from `t0_ns` to `t1_ns` (ratios 0 to 1).
 
-    `shares` maps pid to ratio, `other_ratio` is every process that is not watched, and the rest was unused.
+    `shares` maps pid to ratio, `other_ratio` is every process that is not watched, `unknown_ratio` is use that
+    cannot be told apart, and the rest was unused. An accelerator names each process that holds it, if only at 0.
     """
 
     t0_ns: int
@@ -143,6 +144,23 @@ class Usage:
     device: str
     shares: Mapping[int, float]
     other_ratio: float
+    unknown_ratio: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a device is beside its energy; context for people and for alarms, never part of a sum.
+
+    `throttled_ns` is cumulative by reason. A change of `power_limit_watts` begins a new regime.
+    """
+
+    t_ns: int
+    device: str
+    utilization_ratio: float | None = None
+    clock_hertz: float | None = None
+    temperature_celsius: float | None = None
+    power_limit_watts: float | None = None
+    throttled_ns: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +172,7 @@ class Activity:
     device: str
     shares: Mapping[str, float]
     other_ratio: float
+    unknown_ratio: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
 
 if TYPE_CHECKING:
-    from inferwatt.run_meter import DeviceFigures, RunMeter, Source
+    from inferwatt.run_meter import DeviceFigures, RunMeter
+    from inferwatt.sources import Source
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126

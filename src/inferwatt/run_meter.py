@@ -13,12 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from inferwatt.attribution.timeline import Timeline
 from inferwatt.errors import SourceGone, SourceRetry
-from inferwatt.records import Component, Device, Event, EventKind, Reading
+from inferwatt.records import Component, Device, Event, EventKind
 from inferwatt.snapshot import Lack
+from inferwatt.sources import Source, reading_in
 from inferwatt.sources.modelled import BusyTime, PsutilTime
 from inferwatt.sources.procfs import HostTime
 from inferwatt.units import NS_PER_SECOND, UJ_PER_JOULE
@@ -31,23 +31,6 @@ _HELD_BY_CPU_TIME = frozenset({Component.CPU, Component.DRAM})
 _JOIN_SECONDS = 1.0
 _COARSE_SECONDS = 0.2
 """Shorter windows hold fewer than twenty ticks of the host's CPU time, which comes in steps of 10 ms."""
-
-
-class Source(Protocol):
-    """One device that can be read; the sources of `inferwatt.sources` are."""
-
-    @property
-    def device(self) -> Device:
-        """What is read."""
-        ...
-
-    def read(self, now_ns: int) -> Reading:
-        """Return the counter or the power at `now_ns`; raises SourceRetry or SourceGone."""
-        ...
-
-    def close(self) -> None:
-        """Give back what was opened."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +116,9 @@ class RunMeter:
             name = source.device.device
             now_ns = self._clock_ns()
             try:
-                self._timelines[name].add(source.read(now_ns))
+                reading = reading_in(source.read(now_ns))
+                if reading is not None:
+                    self._timelines[name].add(reading)
             except SourceRetry:
                 self._lose(name, now_ns)
             except SourceGone as gone:

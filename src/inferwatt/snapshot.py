@@ -131,11 +131,16 @@ class AccountView:
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """Something that is not there: what, and the one command that would help (`fix`)."""
+    """Something that is not there: what, and the one command that would help (`fix`).
+
+    `source` is which source lacks it, `component` the part of the server that it would measure better.
+    """
 
     what: str
     where: str
     fix: str
+    source: str = ""
+    component: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from inferwatt.sources.coefficients import AMD, ARM, INTEL, ROWS, Coefficients, 
 from inferwatt.sources.modelled import ModelledCpu, PsutilTime, discover, identify
 from inferwatt.sources.procfs import TICK_NS
 
-from .trees import Proc
+from .trees import Proc, read
 
 TABLE = Coefficients("Zen 5", 353_385, 1_976_562, 0.59, known=True)
 CPUINFO = "processor\t: {}\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\nstepping\t: {}\n\n"
@@ -109,11 +109,11 @@ def test_steal_guest_idle_and_waiting_are_not_work(tmp_path: Path) -> None:
     source = discover(SourcesConfig(proc_root=str(tmp_path))).sources[0]
     source.read(0)
     proc.host(0, idle=500, steal=500, iowait=500)
-    idle_uj = source.read(10**9).counter_uj
+    idle_uj = read(source, 10**9).counter_uj
     proc.host(100, idle=500, steal=900, guest=100, iowait=500)
 
     assert idle_uj == 353_385
-    assert source.read(2 * 10**9).counter_uj == 353_385 + 353_385 + (1_976_562 - 353_385) * 100 * TICK_NS // 10**9
+    assert read(source, 2 * 10**9).counter_uj == 353_385 + 353_385 + (1_976_562 - 353_385) * 100 * TICK_NS // 10**9
     (tmp_path / "stat").write_text("")
     with pytest.raises(SourceRetry, match="host's CPU time"):
         source.read(3 * 10**9)
@@ -224,11 +224,11 @@ def test_this_machine_draws_between_its_idle_and_its_full_power() -> None:
     """The real /proc of this machine gives a counter that grows within the model's bounds."""
     result = discover(SourcesConfig())
     source = result.sources[0]
-    first = source.read(time.monotonic_ns())
+    first = read(source, time.monotonic_ns())
     end_ns = first.t_ns + 200_000_000
     while time.monotonic_ns() < end_ns:
         pass
-    last = source.read(time.monotonic_ns())
+    last = read(source, time.monotonic_ns())
     source.close()
 
     device = source.device

@@ -12,7 +12,7 @@ from inferwatt.records import Component, Provenance, Reading
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.rapl import discover
 
-from .trees import RANGE_UJ, Powercap
+from .trees import RANGE_UJ, Powercap, read
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_two_sockets_of_the_same_name_are_two_devices(powercap: Powercap) -> Non
     result = found(powercap)
 
     assert names(result) == ["cpu-0", "cpu-1"]
-    assert [source.read(0).counter_uj for source in result.sources] == [10, 20]
+    assert [read(source, 0).counter_uj for source in result.sources] == [10, 20]
     assert [source.device.uuid for source in result.sources] == ["intel-rapl:0", "intel-rapl:1"]
 
 
@@ -173,7 +173,7 @@ def test_a_counter_whose_text_is_empty_for_once_is_read_again(powercap: Powercap
     with pytest.raises(SourceRetry, match=r"cpu-0: the counter's text is not a number\n.*energy_uj"):
         source.read(0)
     (folder / "energy_uj").write_text("11")
-    assert source.read(1).counter_uj == 11
+    assert read(source, 1).counter_uj == 11
 
 
 def test_a_counter_that_vanishes_ends_its_device(powercap: Powercap) -> None:
@@ -194,4 +194,4 @@ def test_a_zone_without_its_range_does_not_say_where_it_wraps(powercap: Powercap
     folder = powercap.zone("0", "package-0", 10)
     (folder / "max_energy_range_uj").unlink()
 
-    assert found(powercap).sources[0].read(0).wraps_at_uj is None
+    assert read(found(powercap).sources[0], 0).wraps_at_uj is None

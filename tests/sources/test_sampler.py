@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Event, EventKind, Reading, Usage
-from inferwatt.sources.sampler import REDISCOVER_NS, Emitted, Sampler, SamplingConfig
+from inferwatt.sources import Emitted
+from inferwatt.sources.sampler import REDISCOVER_NS, Sampler, SamplingConfig
 from inferwatt.testing import FakeClock, ScriptedSource
 
 MS = 1_000_000

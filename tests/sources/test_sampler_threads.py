@@ -5,7 +5,8 @@ import time
 
 from inferwatt.clock import SystemClock
 from inferwatt.records import Event, EventKind, Reading
-from inferwatt.sources.sampler import LEAST_HANG_NS, RETRY_HUNG_NS, Emitted, Sampler, SamplingConfig
+from inferwatt.sources import Emitted
+from inferwatt.sources.sampler import LEAST_HANG_NS, RETRY_HUNG_NS, Sampler, SamplingConfig
 from inferwatt.testing import FakeClock, ScriptedSource
 
 MS = 1_000_000

@@ -2,8 +2,18 @@
 
 from pathlib import Path
 
+from inferwatt.records import Reading
+from inferwatt.sources import Source, reading_in
+
 RANGE_UJ = 262_143_328_850
 """What an Intel package with units of 2^-14 J shows as max_energy_range_uj."""
+
+
+def read(source: Source, now_ns: int) -> Reading:
+    """Return the reading that one read brings; there must be one."""
+    reading = reading_in(source.read(now_ns))
+    assert reading is not None
+    return reading
 
 
 class Powercap:

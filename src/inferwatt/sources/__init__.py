@@ -10,20 +10,29 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
-import msgspec
-
-from inferwatt.records import Component, Device, Provenance, Reading, Usage
+from inferwatt.records import Component, Condition, Device, Event, Provenance, Reading, Usage
 from inferwatt.snapshot import Lack
+from inferwatt.sources.settings import SourcesConfig
+
+__all__ = [
+    "GROUP",
+    "Discover",
+    "Emitted",
+    "Found",
+    "Said",
+    "Source",
+    "SourcesConfig",
+    "UsageReader",
+    "discover_all",
+    "reading_in",
+]
 
 GROUP = "inferwatt.sources"
 
-
-class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where sources look, and which are not asked (``disabled``: entry-point names, ours are rapl and modelled)."""
-
-    sysfs_root: str = "/sys"
-    proc_root: str = "/proc"
-    disabled: tuple[str, ...] = ()
+Emitted = Reading | Usage | Condition | Event
+"""What a source can say."""
+Said = Reading | tuple[Emitted, ...] | None
+"""What one read brings: a reading, several records, or nothing new."""
 
 
 class Source(Protocol):
@@ -44,8 +53,8 @@ class Source(Protocol):
         """Return the shortest time between two reads that can differ, nanoseconds; 0 is as fast as asked."""
         ...
 
-    def read(self, now_ns: int) -> Reading:
-        """Return the reading at `now_ns` (CLOCK_MONOTONIC).
+    def read(self, now_ns: int) -> Said:
+        """Return the reading at `now_ns` (CLOCK_MONOTONIC), with what else is due; None where nothing is new.
 
         Raises:
             SourceRetry: this read failed, the next may work.
@@ -75,6 +84,13 @@ class Found:
 
 
 Discover = Callable[[SourcesConfig], Found]
+
+
+def reading_in(said: Said) -> Reading | None:
+    """Return the reading in what one read brought, None where it has none."""
+    if isinstance(said, tuple):
+        return next((record for record in said if isinstance(record, Reading)), None)
+    return said
 
 
 def discover_all(settings: SourcesConfig, *, discoverers: Mapping[str, Discover] | None = None) -> Found:

@@ -18,8 +18,8 @@ import msgspec
 
 from inferwatt.clock import Clock
 from inferwatt.errors import InferwattError, SourceGone
-from inferwatt.records import Event, EventKind, Reading, Usage
-from inferwatt.sources import Source, UsageReader
+from inferwatt.records import Event, EventKind, Reading
+from inferwatt.sources import Emitted, Source, UsageReader
 from inferwatt.sources.health import SamplerHealth, SourceHealth
 from inferwatt.units import NS_PER_SECOND
 
@@ -30,8 +30,6 @@ USAGE = "usage"
 USAGE_NS = NS_PER_SECOND // 10
 """The kernel counts a process's time in steps of 10 ms: shorter shares would be mostly rounding."""
 REDISCOVERY = "rediscovery"
-
-Emitted = Reading | Usage | Event
 
 
 class SamplingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
