@@ -21,22 +21,17 @@ def routes(*engines: Engine, connected: tuple[tuple[int, str], ...] = ()) -> Rou
     return found
 
 
-def engine_of(routed: Incoming | None) -> str | None:
-    """Return the engine that was found."""
-    return None if routed is None else routed.request.engine
-
-
 def test_a_request_goes_to_the_server_of_its_model() -> None:
     """Names are compared without case."""
-    assert engine_of(routes(CHAT, CODE).routed(incoming("chat-7b"))) == "llamacpp:1"
+    assert routes(CHAT, CODE).engine_of(incoming("chat-7b")) == "llamacpp:1"
 
 
 def test_a_model_by_another_name_is_found_by_the_connection() -> None:
     """A process that talks to one server only means that server, whatever it calls the model."""
     found = routes(CHAT, CODE, connected=((7, "http://llamacpp:2"),))
 
-    assert engine_of(found.routed(incoming("my-model"))) == "llamacpp:2"
-    assert engine_of(found.routed(incoming("my-model", pid=8))) == "llamacpp:2"  # the producer is known by now
+    assert found.engine_of(incoming("my-model")) == "llamacpp:2"
+    assert found.engine_of(incoming("my-model", pid=8)) == "llamacpp:2"  # the producer is known by now
 
 
 def test_two_servers_of_one_model_are_told_apart_by_the_connection() -> None:
@@ -44,33 +39,33 @@ def test_two_servers_of_one_model_are_told_apart_by_the_connection() -> None:
     twin = Engine("llamacpp:3", "chat-7b", kind="llamacpp")
     found = routes(CHAT, twin, connected=((7, "http://llamacpp:3"),))
 
-    assert engine_of(found.routed(incoming("Chat-7B"))) == "llamacpp:3"
+    assert found.engine_of(incoming("Chat-7B")) == "llamacpp:3"
 
 
 def test_what_fits_no_server_waits_and_then_is_its_own_process() -> None:
     """A request for a model that no server here has is never charged to a server."""
     found = routes(CHAT)
 
-    assert found.routed(incoming("gpt-x", at_ns=100)) is None
+    assert found.engine_of(incoming("gpt-x", at_ns=100)) is None
     assert found.ready(RESOLVE_NS) == []
-    [(ready, is_local)] = found.ready(RESOLVE_NS + 100)
-    assert (engine_of(ready), is_local) == ("sdk:7", True)
-    assert engine_of(found.routed(incoming("gpt-x"))) == "sdk:7"
+    [(_, engine)] = found.ready(RESOLVE_NS + 100)
+    assert engine == "sdk:7"
+    assert found.engine_of(incoming("gpt-x")) == "sdk:7"
 
 
 def test_a_forgotten_producer_is_looked_at_anew() -> None:
     """A route belongs to the life of its producer."""
     found = routes(CHAT)
-    found.routed(incoming("gpt-x"))
+    found.engine_of(incoming("gpt-x"))
     found.ready(0, all_of_them=True)
 
     found.forget("p" * 32)
 
-    assert found.routed(incoming("gpt-x")) is None
+    assert found.engine_of(incoming("gpt-x")) is None
 
 
 def test_a_request_that_names_its_server_goes_there() -> None:
     """What the user says of the server stands, where such a server is known."""
     named = replace(incoming("code"), request=Request("r", engine="llamacpp:1", model="code"))
 
-    assert engine_of(routes(CHAT, CODE).routed(named)) == "llamacpp:1"
+    assert routes(CHAT, CODE).engine_of(named) == "llamacpp:1"

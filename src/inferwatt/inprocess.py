@@ -6,7 +6,7 @@ ledger, no page. The process is one engine; what it used outside of any request 
 
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from inferwatt.books import Books
 from inferwatt.clock import Clock, SystemClock
@@ -93,7 +93,7 @@ class InProcessMeter:
     def submit(self, request: Request) -> None:
         """Take what is known of a request: open, its first token, its end."""
         with self._lock:
-            self._metering.request(replace(request, engine=ENGINE))
+            self._metering.request(request, ENGINE)
 
     def energy(self, request: str) -> RequestEnergy | None:
         """Return the request's joules: final ones once they are settled, else what is settled so far."""

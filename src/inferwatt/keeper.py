@@ -180,9 +180,9 @@ class Keeper:
             self._books.dropped("duplicate")
             return
         self._books.add("inferwatt_records_total", (), 1)
-        routed = self._routes.routed(incoming)
-        if routed is not None:
-            self._meter(routed)
+        engine = self._routes.engine_of(incoming)
+        if engine is not None:
+            self._meter(incoming, engine)
 
     def _is_kept(self, incoming: Incoming) -> bool:
         if self._store is None:
@@ -193,15 +193,14 @@ class Keeper:
 
     def _meter_waiting(self, now_ns: int, *, all_of_them: bool = False) -> None:
         """Meter requests whose wait for an engine is over; without one, the process that asked is metered."""
-        for incoming, is_local in self._routes.ready(now_ns, all_of_them=all_of_them):
-            name = incoming.request.engine
-            if is_local and name not in self._metering.engines:
-                local = Engine(name, "", server=SDK_KIND, kind=SDK_KIND)
+        for incoming, engine in self._routes.ready(now_ns, all_of_them=all_of_them):
+            if engine not in self._metering.engines:
+                local = Engine(engine, "", server=SDK_KIND, kind=SDK_KIND)
                 self._metering.engine_seen(local, None, {incoming.pid}, incoming.received_ns)
-            self._meter(incoming)
+            self._meter(incoming, engine)
 
-    def _meter(self, incoming: Incoming) -> None:
-        taken = self._metering.request(incoming.request)
+    def _meter(self, incoming: Incoming, engine: str) -> None:
+        taken = self._metering.request(incoming.request, engine)
         if taken and incoming.request.end_ns is not None:
             self._receipts.upon(incoming.producer, incoming.seq, incoming.request.request)
         else:

@@ -153,11 +153,13 @@ class Metering:
             self.books.sums(record)
         return True
 
-    def request(self, request: Request) -> bool:
-        """Take what is known of a request of a known engine; return whether it was taken."""
-        engine = self._engines.get(request.engine)
-        if engine is not None and engine.model and engine.model != request.model:
-            request = replace(request, model=engine.model)
+    def request(self, request: Request, engine: str = "") -> bool:
+        """Take what is known of a request of `engine` (else of the one it names); return whether it was taken."""
+        engine = engine or request.engine
+        known = self._engines.get(engine)
+        model = known.model if known is not None and known.model else request.model
+        if engine != request.engine or model != request.model:
+            request = replace(request, engine=engine, model=model)
         taken = self.feed(request)
         if taken:
             self.books.expect(request)

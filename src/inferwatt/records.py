@@ -26,6 +26,9 @@ class Provenance(StrEnum):
     SIMULATED = "simulated"
 
 
+_PROVENANCE_RANK = {provenance: rank for rank, provenance in enumerate(Provenance)}
+
+
 class Tier(StrEnum):
     """How much was known of who did what when a joule was split, best first."""
 
@@ -320,8 +323,7 @@ class RequestEnergy:
     @property
     def provenance(self) -> Provenance | None:
         """The weakest provenance among the parts: a sum is only as good as its worst part."""
-        order = list(Provenance)
-        return max((part.provenance for part in self.parts), key=order.index, default=None)
+        return max((part.provenance for part in self.parts), key=_PROVENANCE_RANK.__getitem__, default=None)
 
     @property
     def systematic_ratio(self) -> float:

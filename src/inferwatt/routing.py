@@ -1,7 +1,6 @@
 """Which engine computes a request: the one it names, else its model's, else who its process talks to, else itself."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Engine
@@ -32,28 +31,26 @@ class Routes:
         self._urls[engine] = url
         self._known = {route: name for route, name in self._known.items() if not name.startswith(f"{SDK_KIND}:")}
 
-    def routed(self, incoming: Incoming) -> Incoming | None:
-        """Return the request with its engine, None where it has to wait for one."""
+    def engine_of(self, incoming: Incoming) -> str | None:
+        """Return the engine that computes the request, None where it has to wait for one."""
         engine = self._find(incoming)
         if engine is None:
             self._waiting.append(incoming)
-            return None
-        return _with_engine(incoming, engine)
+        return engine
 
-    def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, bool]]:
-        """Return the requests whose wait is over, and whether each fell back to its own process."""
+    def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
+        """Return the requests whose wait is over, with their engines: without a server, that is their own process."""
         waiting, self._waiting = self._waiting, []
-        done: list[tuple[Incoming, bool]] = []
+        done: list[tuple[Incoming, str]] = []
         for incoming in waiting:
             engine = self._find(incoming)
-            if engine is not None:
-                done.append((_with_engine(incoming, engine), False))
-            elif all_of_them or now_ns - incoming.received_ns >= RESOLVE_NS:
-                local = f"{SDK_KIND}:{incoming.pid}"
-                self._known[incoming.producer, incoming.request.model] = local
-                done.append((_with_engine(incoming, local), True))
-            else:
+            if engine is None and (all_of_them or now_ns - incoming.received_ns >= RESOLVE_NS):
+                engine = f"{SDK_KIND}:{incoming.pid}"
+                self._known[incoming.producer, incoming.request.model] = engine
+            if engine is None:
                 self._waiting.append(incoming)
+            else:
+                done.append((incoming, engine))
         return done
 
     def forget(self, producer: str) -> None:
@@ -77,8 +74,3 @@ class Routes:
             return None
         self._known[route] = found[0].engine
         return found[0].engine
-
-
-def _with_engine(incoming: Incoming, engine: str) -> Incoming:
-    request = replace(incoming.request, engine=engine)
-    return Incoming(incoming.producer, incoming.pid, incoming.seq, request, incoming.received_ns, incoming.is_last)

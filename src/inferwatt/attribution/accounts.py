@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from inferwatt.attribution.timeline import Tick
 from inferwatt.attribution.work import Bools, Floats, Ints
 
 K = TypeVar("K")
+S = TypeVar("S", bound=np.generic)
 _WORTH_MERGING = 2
 
 Label = tuple[str, str, str]
@@ -145,11 +147,11 @@ class Shares:
         if not self._slots:
             empty = np.zeros(0)
             return np.zeros(0, dtype=np.int64), empty, empty
-        key = np.concatenate(self._slots) * 2 + ~np.concatenate(self._prefill)
-        keys, place = np.unique(key, return_inverse=True)
-        fair = np.bincount(place, np.concatenate(self._fair), minlength=len(keys))
-        spread = np.bincount(place, np.concatenate(self._spread), minlength=len(keys))
-        return keys, fair.astype(np.float64), spread.astype(np.float64)
+        key = _joined(self._slots) * 2 + ~_joined(self._prefill)
+        keys = np.flatnonzero(np.bincount(key))
+        fair = np.bincount(key, _joined(self._fair))[keys]
+        spread = np.bincount(key, _joined(self._spread))[keys]
+        return keys, fair.astype(np.float64, copy=False), spread.astype(np.float64, copy=False)
 
     def scalars(self) -> list[float]:
         """Return every account that is not a request, in the order in which `SlotTable.book` reads them."""
@@ -161,6 +163,10 @@ class Shares:
             self.other,
             self.unattributed,
         ]
+
+
+def _joined(parts: list[npt.NDArray[S]]) -> npt.NDArray[S]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def whole_tick(tick: Tick, shares: Shares, account: str) -> TickEnergy:

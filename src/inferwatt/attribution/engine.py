@@ -21,6 +21,7 @@ _TEACH_EVERY = 8
 _ALIKE = 40
 """Ticks whose ends differ by less than this part of them are taken for one."""
 _NEVER = (-FAR_NS, -FAR_NS)
+_RANK = {tier: rank for rank, tier in enumerate(Tier)}
 
 
 class EngineState:
@@ -39,6 +40,7 @@ class EngineState:
         self._slot_of: dict[str, int] = {}
         self._worked: Work | None = None
         self._worked_ns = _NEVER
+        self._tier = Tier.REQUEST_SPAN
         self._last_names: tuple[str, ...] = ()
         self._last_slots = np.zeros(0, dtype=np.int64)
         self.set_model(model)
@@ -152,16 +154,13 @@ class EngineState:
         if self._stepped:
             return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
         lives = self.lives.present(t0_ns, t1_ns)
+        self._tier = max({life.tier for life in lives}, key=_RANK.__getitem__, default=Tier.REQUEST_SPAN)
         return from_spans([self.lives.span(life, t1_ns) for life in lives], t0_ns, t1_ns, self._shape)
 
-    def tier_in(self, work: Work) -> Tier:
-        """Return the tier by which this work was told apart: the worst among its members."""
-        if self._stepped:
-            return Tier.STEP_EXACT
-        order = list(Tier)
-        slots = set(work.slot.tolist())
-        tiers = [life.tier for slot, life in self.lives.active.items() if slot in slots]
-        return max(tiers, key=order.index, default=Tier.REQUEST_SPAN)
+    @property
+    def tier(self) -> Tier:
+        """The tier by which the newest `work` was told apart: the worst of the requests that were there."""
+        return Tier.STEP_EXACT if self._stepped else self._tier
 
     def token_weights(self, work: Work) -> Floats:
         """Return what each row weighs where only sums of tokens are known: when each was at work is not."""

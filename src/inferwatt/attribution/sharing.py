@@ -143,7 +143,7 @@ class Sharing:
             if self._rule is not Rule.SHAPLEY:
                 shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj
                 continue
-            spread = np.abs(_scaled(shared, part_uj) - _scaled(own, part_uj)) * _SPREAD[engine.tier_in(rows)]
+            spread = np.abs(_scaled(shared, part_uj) - _scaled(own, part_uj)) * _SPREAD[engine.tier]
             shares.add_rows(rows.slot, rows.prefill, _scaled(expected, part_uj), spread)
 
     def _cost(self, engine: EngineState, device: Device) -> CostModel:
@@ -161,7 +161,7 @@ class Sharing:
 def _weights(engine: EngineState, cost: CostModel, rows: Work) -> tuple[Floats, Floats, Floats]:
     """Return what each row is expected to have used, and the two extremes."""
     expected, shared, own = cost.shares(rows)
-    if engine.tier_in(rows) is Tier.TOKEN_SHARE:
+    if engine.tier is Tier.TOKEN_SHARE:
         expected = engine.token_weights(rows)
     return expected, shared, own
 

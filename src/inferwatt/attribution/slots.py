@@ -135,20 +135,19 @@ class SlotTable:
         )
 
     def _book_requests(self, slot_class: int, keys: Ints, spread: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
-        slots, decode = keys >> 1, (keys & 1).astype(np.bool_)
-        self._prefill[slot_class, slots[~decode]] += uj[~decode]
-        self._decode[slot_class, slots[decode]] += uj[decode]
+        slots, decode = keys >> 1, keys & 1
+        table_uj = np.where(decode, 0, uj), np.where(decode, uj, 0)
+        for table, each_uj in zip((self._prefill, self._decode), table_uj, strict=True):
+            np.add.at(table[slot_class], slots, each_uj)
         self._touched[slot_class, slots] = True
         np.add.at(self._spread[slot_class], slots, spread)
-        codes = self._label_of[slots]
-        distinct, place = np.unique(codes, return_inverse=True)
-        prefill_uj = np.zeros(len(distinct), dtype=np.int64)
-        decode_uj = np.zeros(len(distinct), dtype=np.int64)
-        np.add.at(prefill_uj, place[~decode], uj[~decode])
-        np.add.at(decode_uj, place[decode], uj[decode])
+        codes = self._label_of[slots] * 2 + decode
+        by_code = np.bincount(codes, minlength=2 * len(self._labels)).nonzero()[0] >> 1
+        sums_uj = np.zeros(2 * len(self._labels), dtype=np.int64)
+        np.add.at(sums_uj, codes, uj)
         return {
-            self._labels[code]: (prefill, dec)
-            for code, prefill, dec in zip(distinct.tolist(), prefill_uj.tolist(), decode_uj.tolist(), strict=True)
+            self._labels[code]: (int(sums_uj[2 * code]), int(sums_uj[2 * code + 1]))
+            for code in dict.fromkeys(by_code.tolist())
         }
 
     def divide(self, pool: Pool, engine: str, rule: Rule) -> None:

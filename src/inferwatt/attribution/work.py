@@ -171,9 +171,7 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> W
     present = [s for s in spans if s.start_ns < t1_ns and s.end_ns > t0_ns]
     if not present:
         return None
-    start = np.array([s.start_ns for s in present])
-    first = np.array([s.first_ns for s in present])
-    end = np.array([s.end_ns for s in present])
+    slot, start, first, end = np.array([(s.slot, s.start_ns, s.first_ns, s.end_ns) for s in present]).T
     cuts = np.unique(np.clip(np.concatenate([start, first, end, [t0_ns, t1_ns]]), t0_ns, t1_ns))
     left, right = cuts[:-1, None], cuts[1:, None]
     member = (start <= left) & (end >= right)
@@ -183,14 +181,14 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> W
         return None
     seconds = (cuts[1:] - cuts[:-1]) / NS_PER_SECOND
     is_prefill = prefill[group, column]
-    new_tokens, context_tokens = _tokens(present, cuts, group, column, is_prefill)
+    new_tokens, context_tokens = _tokens(present, start, first, cuts, group, column, is_prefill)
     decode_tokens = np.where(is_prefill, 0.0, new_tokens)
     steps = np.zeros(len(seconds))
     np.maximum.at(steps, group, decode_tokens)
     used = np.bincount(group, minlength=len(seconds)) > 0
     steps = np.where(used, np.maximum(steps, seconds), 0.0)
     return Work(
-        slot=np.array([s.slot for s in present])[column],
+        slot=slot[column],
         prefill=is_prefill,
         flops=shape.flops(new_tokens, context_tokens),
         kv_bytes=np.where(
@@ -205,13 +203,12 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> W
     )
 
 
-def _tokens(present: Sequence[Span], cuts: Ints, group: Ints, column: Ints, is_prefill: Bools) -> tuple[Floats, Floats]:
+def _tokens(
+    present: Sequence[Span], start: Ints, first: Ints, cuts: Ints, group: Ints, column: Ints, is_prefill: Bools
+) -> tuple[Floats, Floats]:
     """Return each row's new tokens and its mean context inside its stretch."""
-    start = np.array([s.start_ns for s in present])
-    first = np.array([s.first_ns for s in present])
-    computed = np.array([s.computed_tokens for s in present])
-    cached = np.array([s.cached_tokens for s in present])
-    rate = np.array([s.decode_tokens_per_second for s in present])
+    known = [(s.computed_tokens, s.cached_tokens, s.decode_tokens_per_second) for s in present]
+    computed, cached, rate = np.array(known, dtype=np.float64).T
     left, right = cuts[group], cuts[group + 1]
     seconds = (right - left) / NS_PER_SECOND
     prefill_seconds = np.maximum(first - start, 1)[column] / NS_PER_SECOND
@@ -219,10 +216,9 @@ def _tokens(present: Sequence[Span], cuts: Ints, group: Ints, column: Ints, is_p
     prefill_new = computed[column] * seconds / prefill_seconds
     prefill_context = cached[column] + computed[column] * done_seconds / prefill_seconds - prefill_new / 2
     decode_new = rate[column] * seconds
-    for i in np.nonzero(~is_prefill)[0]:
-        chunks = present[column[i]].chunk_ns
-        if chunks:
-            decode_new[i] = sum(left[i] < t <= right[i] for t in chunks)
+    seen = np.array([bool(s.chunk_ns) for s in present])[column] & ~is_prefill
+    for i in np.flatnonzero(seen):
+        decode_new[i] = sum(left[i] < t <= right[i] for t in present[column[i]].chunk_ns)
     decode_context = cached[column] + computed[column] + rate[column] * done_seconds
     return np.where(is_prefill, prefill_new, decode_new), np.where(
         is_prefill, np.maximum(prefill_context, 0.0), decode_context
