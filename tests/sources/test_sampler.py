@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Event, EventKind, Reading, Usage
 from inferwatt.sources import Emitted
-from inferwatt.sources.sampler import REDISCOVER_NS, Sampler, SamplingConfig
+from inferwatt.sources.sampler import REDISCOVER_NS, USAGE_NS, Sampler, SamplingConfig
 from inferwatt.testing import FakeClock, ScriptedSource
 
 MS = 1_000_000
@@ -169,10 +169,10 @@ def test_the_shares_of_processes_come_with_the_readings() -> None:
     sampler = Sampler([], Shares(), clock, emitted.append)
     for _ in range(3):
         sampler.poll(clock.monotonic_ns())
-        clock.advance(1)
+        clock.advance(USAGE_NS)
 
     assert [type(record) for record in emitted] == [Usage, Event, Usage]
-    assert emitted[1] == Event(1, EventKind.READ_FAILURE, detail="usage: no answer")
+    assert emitted[1] == Event(USAGE_NS, EventKind.READ_FAILURE, detail="usage: no answer")
 
 
 def test_a_rate_out_of_bounds_is_refused() -> None:

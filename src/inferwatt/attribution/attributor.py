@@ -10,7 +10,7 @@ import numpy as np
 
 from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
 from inferwatt.attribution.engine import EngineState
-from inferwatt.attribution.sharing import Power, Sharing
+from inferwatt.attribution.sharing import QUIET_NS, Power, Sharing
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.split import apportion, apportion_few
 from inferwatt.attribution.states import NOTHING, Closed, DeviceState, moved_to
@@ -212,7 +212,7 @@ class Attributor:
         """
         if now_ns < self._look_again_ns and not last:
             return NOTHING
-        self._look_again_ns = now_ns + _BEAT_NS
+        self._look_again_ns = now_ns + (_BEAT_NS if self._sharing.may_work(now_ns) else QUIET_NS)
         ticks: list[TickEnergy] = []
         due_ns = now_ns - self._hold_ns
         for state in self._devices.values():
@@ -250,6 +250,8 @@ class Attributor:
     def _close_ticks(self, state: DeviceState, due_ns: int, last: bool) -> Iterable[TickEnergy]:
         while state.pending and (last or state.pending[0].t1_ns <= due_ns):
             tick = state.pending.popleft()
+            while state.pending and state.pending[0].t1_ns <= due_ns and self._sharing.is_quiet(tick, state.pending[0]):
+                tick = tick.with_next(state.pending.popleft())
             yield self._close(state, tick)
             state.closed_ns = tick.t1_ns
             state.closed_counter_uj = tick.counter_uj

@@ -20,6 +20,9 @@ _ENERGY_RIDGE = 0.005
 _TIME_RIDGE = 0.001
 """How strongly the prior pulls, in observations per observation: ticks are noisy and alike, steps are clean."""
 _REFIT_TICKS = 16
+_REFIT_PART = 8
+_MOST_REFIT_TICKS = 128
+"""A fit is made anew after so many observations: an eighth of what it rests on, within these bounds."""
 _TERMS = 4
 
 
@@ -73,7 +76,8 @@ class RidgeFit:
 
     def solve(self, prior_of_total: Floats) -> Floats:
         """Return the coefficients; the prior gives each term this part of the mean total (shape (n,))."""
-        if self._since >= _REFIT_TICKS or not self._solution.any():
+        patience = min(max(_REFIT_TICKS, self._weight / _REFIT_PART), _MOST_REFIT_TICKS)
+        if self._since >= patience or not self._solution.any():
             self._since = 0
             self._solution = self._solve(prior_of_total)
         return self._solution

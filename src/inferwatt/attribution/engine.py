@@ -138,7 +138,7 @@ class EngineState:
 
     def may_work(self, t1_ns: int) -> bool:
         """Return whether a tick that ends at `t1_ns` could hold work at all (cheap)."""
-        return bool(self._stepped or self.lives.active or self.lives.coming_before(t1_ns))
+        return bool(self.steps.has_any or self.lives.active or self.lives.coming_before(t1_ns))
 
     def work(self, t0_ns: int, t1_ns: int) -> Work | None:
         """Return the work inside the tick, from steps where they are known, else from the requests' times.
@@ -189,19 +189,19 @@ class EngineState:
             excess = max(0.0, float(sums.running - self.lives.open_at(sums.t1_ns)))
         self._sums.append((sums, excess))
 
-    def counted(self, tick: Tick) -> bool:
-        """Return whether the server itself says that it worked in the tick."""
+    def counted(self, t0_ns: int, t1_ns: int) -> bool:
+        """Return whether the server itself says that it worked in that time."""
         return any(
             (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) > 0
-            for sums in self._during(tick)
+            for sums in self._during(t0_ns, t1_ns)
         )
 
-    def _during(self, tick: Tick) -> list[Sums]:
+    def _during(self, t0_ns: int, t1_ns: int) -> list[Sums]:
         found = []
-        for sums, _ in self._sums:
-            if sums.t0_ns >= tick.t1_ns:
+        for sums, _ in reversed(self._sums):
+            if sums.t1_ns <= t0_ns:
                 break
-            if sums.t1_ns > tick.t0_ns:
+            if sums.t0_ns < t1_ns:
                 found.append(sums)
         return found
 
@@ -224,7 +224,7 @@ class EngineState:
         """Return which part of unlisted work is prefill, by what the server counted and what each token takes."""
         price = self.lives.rates.prompt_token_price
         prompt = output = 0.0
-        for sums in self._during(tick):
+        for sums in self._during(tick.t0_ns, tick.t1_ns):
             prompt += (sums.prompt_tokens or 0) * price
             output += sums.output_tokens or 0
         return prompt / (prompt + output) if prompt + output > 0 else 0.0

@@ -13,8 +13,10 @@ from inferwatt.attribution.idle import BaselinePower, IdlePower
 from inferwatt.attribution.timeline import Tick, TickKind
 from inferwatt.attribution.work import Floats, Work
 from inferwatt.records import Activity, Device, Rule, Tier
-from inferwatt.units import watts
+from inferwatt.units import NS_PER_SECOND, watts
 
+QUIET_NS = NS_PER_SECOND // 4
+"""How long closing may wait while nobody works: the ticks of that time are then shared as one."""
 _FULL_TICK_RATIO = 0.2
 """A tick that was busy for less than this teaches the cost model nothing."""
 _SPREAD = {Tier.STEP_EXACT: 0.15, Tier.STEP_RECONSTRUCTED: 0.35, Tier.REQUEST_SPAN: 0.6, Tier.TOKEN_SHARE: 1.0}
@@ -46,6 +48,20 @@ class Sharing:
         self._costs: dict[tuple[str, str], CostModel] = {}
         self._times: dict[str, RidgeFit] = {}
 
+    def may_work(self, t_ns: int) -> bool:
+        """Return whether a tick that ends at `t_ns` could hold work at all."""
+        return any(engine.may_work(t_ns) for engine in self._engines.values())
+
+    def is_quiet(self, tick: Tick, following: Tick) -> bool:
+        """Return whether two ticks may be shared as one: nothing is odd about them, and nobody works in them."""
+        t0_ns, t1_ns = tick.t0_ns, following.t1_ns
+        return (
+            tick.kind is following.kind is TickKind.NORMAL
+            and t1_ns - t0_ns <= QUIET_NS
+            and not self.may_work(t1_ns)
+            and not any(engine.counted(t0_ns, t1_ns) for engine in self._engines.values())
+        )
+
     def share(self, power: Power, tick: Tick, shares: Shares) -> None:
         """Fill in who used the tick's energy, µJ as floats."""
         engines = [e for e in self._engines.values() if power.device.device in e.engine.devices]
@@ -60,7 +76,8 @@ class Sharing:
         self, power: Power, tick: Tick, engines: list[EngineState], work: dict[str, Work], shares: Shares
     ) -> None:
         """Share a tick of a device on which only our engines run: all of it, less idle power in the gaps."""
-        unlisted = {e.engine.engine: e for e in engines if e.engine.engine not in work and e.counted(tick)}
+        counted = [engine for engine in engines if engine.counted(tick.t0_ns, tick.t1_ns)]
+        unlisted = {e.engine.engine: e for e in counted if e.engine.engine not in work}
         busy_ns = max((w.busy_ns for w in work.values()), default=0)
         if unlisted:
             busy_ns = tick.elapsed_ns
@@ -112,7 +129,7 @@ class Sharing:
             work = engine.work(tick.t0_ns, tick.t1_ns) if engine.may_work(tick.t1_ns) else None
             if work is not None:
                 self._work(power, tick, {name: work}, part_uj(ratio), shares)
-            elif engine.counted(tick):
+            elif engine.counted(tick.t0_ns, tick.t1_ns):
                 shares.add_unlisted(name, part_uj(ratio), engine.unlisted_prefill_ratio(tick))
             else:
                 shares.add_idle(part_uj(ratio), [name])

@@ -48,6 +48,11 @@ class Tick:
         """How long the tick is, nanoseconds (> 0)."""
         return self.t1_ns - self.t0_ns
 
+    def with_next(self, following: "Tick") -> "Tick":
+        """Return this tick and the one that follows it as one."""
+        energy_uj = self.energy_uj + following.energy_uj
+        return Tick(self.device, self.t0_ns, following.t1_ns, energy_uj, self.kind, following.counter_uj)
+
 
 class Timeline:
     """The ticks of one device, made from its readings in the order of time."""

@@ -95,6 +95,11 @@ class StepStore:
         self._steps.extend(reversed(later))
         self.last_end_ns = max(self.last_end_ns, step.t1_ns)
 
+    @property
+    def has_any(self) -> bool:
+        """Whether any step is kept."""
+        return bool(self._steps)
+
     def forget(self, before_ns: int) -> None:
         """Drop the steps that ended at or before `before_ns`."""
         while self._steps and self._steps[0].t1_ns <= before_ns:

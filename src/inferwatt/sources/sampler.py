@@ -27,7 +27,7 @@ REDISCOVER_NS = 10 * NS_PER_SECOND
 RETRY_HUNG_NS = 60 * NS_PER_SECOND
 LEAST_HANG_NS = NS_PER_SECOND
 USAGE = "usage"
-USAGE_NS = NS_PER_SECOND // 10
+USAGE_NS = NS_PER_SECOND // 5
 """The kernel counts a process's time in steps of 10 ms: shorter shares would be mostly rounding."""
 REDISCOVERY = "rediscovery"
 
