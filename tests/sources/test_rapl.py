@@ -1,4 +1,4 @@
-"""RAPL zones over fake trees with real files."""
+"""RAPL zones over fake trees with real files, laid out as the kernel does."""
 
 import os
 import tempfile
@@ -10,9 +10,10 @@ import pytest
 from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Component, Provenance, Reading
 from inferwatt.sources import Found, SourcesConfig
-from inferwatt.sources.rapl import discover
+from inferwatt.sources.coefficients import AMD, HYGON, INTEL, Cpu
+from inferwatt.sources.rapl import COMPUTED_RATIO, MEASURED_RATIO, discover, systematic_ratio
 
-from .trees import RANGE_UJ, Powercap, read
+from .trees import RANGE_UJ, Powercap, Proc, cpuinfo, read
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def powercap(tmp_path: Path) -> Powercap:
 
 
 def found(tree: Powercap) -> Found:
-    """Return what is found in the tree."""
-    return discover(SourcesConfig(sysfs_root=str(tree.root)))
+    """Return what is found in the tree; the processor is the one in its cpuinfo, unknown where it has none."""
+    return discover(SourcesConfig(sysfs_root=str(tree.root), proc_root=str(tree.root)))
 
 
 def names(result: Found) -> list[str]:
@@ -108,12 +109,97 @@ def test_psys_stands_alone_where_no_package_can_be_read(powercap: Powercap) -> N
     assert [lack.where for lack in result.lacks] == [str(package / "energy_uj")]
 
 
-def test_a_tree_without_zones_is_a_lack(tmp_path: Path) -> None:
-    """A virtual machine has no counter, and is told what would help."""
-    result = discover(SourcesConfig(sysfs_root=str(tmp_path)))
+def test_two_dies_of_an_intel_package_are_two_devices(powercap: Powercap) -> None:
+    """There each die counts its own energy, and they are named by socket and die, whatever their place in the tree."""
+    Proc(powercap.root).cpuinfo(cpuinfo(INTEL, 6, 85, stepping=7))
+    for number, name in enumerate(("package-1-die-0", "package-0-die-0", "package-1-die-1", "package-0-die-1")):
+        powercap.zone(str(number), name, 10 + number)
+        powercap.zone(f"{number}:0", "dram", 20 + number)
+
+    result = found(powercap)
+
+    places = ("1-die-0", "0-die-0", "1-die-1", "0-die-1")
+    assert names(result) == [f"{kind}-{place}" for kind in ("cpu", "dram") for place in places]
+    assert [source.device.systematic_ratio for source in result.sources] == [MEASURED_RATIO] * 4 + [COMPUTED_RATIO] * 4
+
+
+@pytest.mark.parametrize("vendor", [AMD, HYGON])
+def test_an_amd_package_that_is_listed_for_each_die_is_read_once(powercap: Powercap, vendor: str) -> None:
+    """Kernels 6.9 to 6.11 show a Zen 4 server of two sockets and eight dies each as sixteen packages, numbered to f.
+
+    The list of zones is that of the kernel's commit 26096aed255f. Each shows the whole package's counter: to add them
+    up would be eight times too much.
+    """
+    Proc(powercap.root).cpuinfo(cpuinfo(vendor, 25, 17))
+    for number in range(16):
+        powercap.zone(f"{number:x}", f"package-{number // 8}-die-{number % 8}", 10 + number // 8)
+        powercap.zone(f"{number:x}:0", "core", 1)
+
+    result = found(powercap)
+
+    assert names(result) == ["cpu-0", "cpu-1"]
+    assert [read(source, 0).counter_uj for source in result.sources] == [10, 11]
+    assert result.sources[0].device.kind == "RAPL package-0-die-0, a model"
+
+
+def test_a_device_goes_by_its_socket_and_not_by_its_place_in_the_tree(powercap: Powercap) -> None:
+    """The kernel numbers zones in the order in which it found them."""
+    powercap.zone("0", "package-1", 10)
+    powercap.zone("0:0", "dram", 1)
+    powercap.zone("1", "package-0", 20)
+    powercap.zone("1:0", "dram", 2)
+
+    result = found(powercap)
+
+    assert {s.device.device: read(s, 0).counter_uj for s in result.sources} == {
+        "cpu-1": 10,
+        "cpu-0": 20,
+        "dram-1": 1,
+        "dram-0": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("cpu", "domain", "ratio"),
+    [
+        (Cpu(INTEL, 6, 0x3F), "package", MEASURED_RATIO),
+        (Cpu(INTEL, 6, 143), "package", MEASURED_RATIO),
+        (Cpu(INTEL, 6, 143), "dram", COMPUTED_RATIO),
+        (Cpu(INTEL, 6, 143), "psys", COMPUTED_RATIO),
+        (Cpu(INTEL, 6, 0x2D), "package", COMPUTED_RATIO),
+        (Cpu(INTEL, 6, 0x3E), "package", COMPUTED_RATIO),
+        (Cpu(AMD, 23, 49), "package", COMPUTED_RATIO),
+        (Cpu(HYGON, 24, 1), "package", COMPUTED_RATIO),
+        (Cpu("CentaurHauls", 7, 59), "package", COMPUTED_RATIO),
+        (Cpu(), "package", COMPUTED_RATIO),
+    ],
+)
+def test_only_what_is_measured_claims_the_narrow_bound(cpu: Cpu, domain: str, ratio: float) -> None:
+    """A model of the processor's, DRAM, the platform and an unknown vendor get the wide one."""
+    assert systematic_ratio(cpu, domain) == ratio
+
+
+def test_a_tree_without_zones_is_a_lack(powercap: Powercap) -> None:
+    """Who may have a counter is told how to get at it."""
+    result = found(powercap)
 
     assert result.sources == ()
     assert "modprobe intel_rapl_msr" in result.lacks[0].fix
+    assert (result.lacks[0].source, result.lacks[0].component) == ("rapl", "cpu")
+
+
+def test_a_virtual_machine_is_not_told_to_load_a_module(powercap: Powercap) -> None:
+    """Where CPUID says that a hypervisor is below, no command would help."""
+    Proc(powercap.root).cpuinfo(cpuinfo(AMD, 26, 2, flags="fpu hypervisor lm"))
+
+    assert [lack.fix[:9] for lack in found(powercap).lacks] == ["none here"]
+
+
+def test_an_arm_processor_does_not_lack_rapl(powercap: Powercap) -> None:
+    """It has never had it."""
+    Proc(powercap.root).cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd4f\n\n")
+
+    assert found(powercap) == Found()
 
 
 @pytest.fixture
@@ -140,6 +226,7 @@ def test_a_counter_that_only_root_may_read_is_a_lack_with_its_remedy(unprivilege
     assert result.sources == ()
     assert "Permission denied" in result.lacks[0].what
     assert "chmod a+r /sys/class/powercap/*/energy_uj" in result.lacks[0].fix
+    assert (result.lacks[0].source, result.lacks[0].component) == ("rapl", "cpu")
     assert 'SUBSYSTEM=="powercap"' in result.lacks[0].fix
 
 
@@ -153,7 +240,7 @@ def test_a_fifo_in_place_of_the_counter_does_not_hang(powercap: Powercap) -> Non
     assert "not a regular file" in result.lacks[0].what
 
 
-@pytest.mark.parametrize("text", ["", "garbage"])
+@pytest.mark.parametrize("text", ["", "garbage", "N/A", "-7"])
 def test_a_counter_without_a_number_is_a_lack_at_the_start(powercap: Powercap, text: str) -> None:
     """What cannot be read when it is looked for is not a device."""
     powercap.zone("0", "package-0", text)
@@ -161,7 +248,7 @@ def test_a_counter_without_a_number_is_a_lack_at_the_start(powercap: Powercap, t
     result = found(powercap)
 
     assert result.sources == ()
-    assert "not a number" in result.lacks[0].what
+    assert result.lacks[0].what.startswith("cannot read the energy counter of cpu-0: the counter")
 
 
 def test_a_counter_whose_text_is_empty_for_once_is_read_again(powercap: Powercap) -> None:

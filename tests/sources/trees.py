@@ -16,6 +16,15 @@ def read(source: Source, now_ns: int) -> Reading:
     return reading
 
 
+def cpuinfo(vendor: str, family: int, model: int, *, stepping: int = 1, flags: str = "fpu lm", cpus: int = 1) -> str:
+    """Return /proc/cpuinfo of an x86 machine with `cpus` logical processors."""
+    block = (
+        f"vendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: a processor\n"
+        f"stepping\t: {stepping}\nflags\t\t: {flags}\n\n"
+    )
+    return "".join(f"processor\t: {number}\n{block}" for number in range(cpus))
+
+
 class Powercap:
     """A tree like /sys/devices/virtual/powercap with the symlinks of /sys/class/powercap."""
 

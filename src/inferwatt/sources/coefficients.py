@@ -50,7 +50,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """Which processor: vendor and numbers as CPUID gives them; zeros and blanks are unknown."""
+    """Which processor: vendor and numbers as CPUID gives them; zeros and blanks are unknown.
+
+    `is_guest` is CPUID's word that a hypervisor is below (x86 only: Arm has no such flag).
+    """
 
     vendor: str = ""
     family: int = 0
@@ -58,6 +61,7 @@ class Cpu:
     stepping: int = 0
     name: str = ""
     part: int = 0
+    is_guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Coefficients:
     known: bool
 
 
-AMD, INTEL, ARM = "AuthenticAMD", "GenuineIntel", "ARM"
+AMD, HYGON, INTEL, ARM = "AuthenticAMD", "HygonGenuine", "GenuineIntel", "ARM"
 
 ROWS = (
     Row("Zen 5c", AMD, 210_938, 1_146_875, 0.13, 31, r"EPYC 9(965|845|825|745|645)\b"),
@@ -176,6 +180,7 @@ def describe_cpuinfo(text: str) -> Cpu:
         model=_number(fields.get("model", "")),
         stepping=_number(fields.get("stepping", "")),
         name=fields.get("model name", ""),
+        is_guest="hypervisor" in fields.get("flags", "").split(),
     )
 
 
