@@ -2,8 +2,9 @@ from inferwatt.books import Books
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
 from inferwatt.engines.watch import TargetHealth
-from inferwatt.records import Device
+from inferwatt.records import Device, Provenance
 from inferwatt.snapshot import Lack
+from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth, SourceHealth
 from inferwatt.testing import ScriptedSource
 from inferwatt.vitals import MOST_LACKS_TOLD, bring_in, healthz, opening_lines, resolutions
@@ -50,12 +51,23 @@ def test_the_rooms_counts_become_metrics() -> None:
 
 
 def test_a_source_without_a_device_is_down() -> None:
-    """A source that was looked for and found nothing has no series but that it is down."""
+    """A source that was asked and found nothing has no series but that it is down; one that was not asked has none."""
     books = Books()
 
-    bring_in(Rooms(source("cpu", "modelled")), books, ("rapl",))
+    bring_in(Rooms(source("cpu", "modelled")), books, ("rapl", "modelled"))
 
     assert books.values["inferwatt_source_up"] == {("rapl",): 0, ("modelled",): 1}
+
+
+def test_a_source_is_up_while_one_of_its_devices_delivers() -> None:
+    """One lost GPU of two leaves the source up, both lost take it down."""
+    books, lost = Books(), source("gpu-0", "nvml", up=False)
+
+    bring_in(Rooms(lost, source("gpu-1", "nvml")), books, ("nvml",))
+    assert books.values["inferwatt_source_up"] == {("nvml",): 1}
+
+    bring_in(Rooms(lost, source("gpu-1", "nvml", stale=True, up=False)), books, ("nvml",))
+    assert books.values["inferwatt_source_up"] == {("nvml",): 0}
 
 
 def test_a_hung_device_is_stale_and_the_meter_degraded() -> None:
@@ -72,14 +84,27 @@ def test_a_hung_device_is_stale_and_the_meter_degraded() -> None:
 def test_the_opening_says_it_in_ten_lines() -> None:
     """However much is lacking, the log of the start is at most ten lines."""
     lacks = [Lack(f"thing {n}", "here", f"command {n}") for n in range(20)]
-    sources = [ScriptedSource(Device("gpu-0"), [])]
+    found = Found((ScriptedSource("gpu-0", []),))
 
-    lines = opening_lines(Rooms(), sources, lacks, "host", "http://127.0.0.1:9595/")
+    lines = opening_lines(Rooms(), found, lacks, "host", "http://127.0.0.1:9595/")
 
     assert len(lines) <= 10
     assert f"and {20 - MOST_LACKS_TOLD} more on the page" in lines
     assert "lacks: thing 0 -> command 0" in lines
     assert "gpu-0 (measured ±5%" in lines[1]
+
+
+def test_devices_that_are_known_alike_are_named_together() -> None:
+    """Eight GPUs of one driver take one pair of brackets."""
+    gpus = [ScriptedSource(f"gpu-{n}", []) for n in range(8)]
+    cpu = ScriptedSource(Device("cpu", provenance=Provenance.MODELLED, systematic_ratio=0.59), [])
+
+    lines = opening_lines(Rooms(), Found((*gpus, cpu)), (), "host", "")
+
+    assert lines[1] == (
+        "devices: gpu-0 gpu-1 gpu-2 gpu-3 gpu-4 gpu-5 gpu-6 gpu-7 (measured ±5%, scripted), "
+        "cpu (modelled ±59%, scripted)"
+    )
 
 
 def test_the_step_of_each_servers_counters_is_known() -> None:

@@ -34,6 +34,8 @@ from inferwatt.settings import AgentConfig
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources import discover_all as discover_sources
+from inferwatt.sources.advice import worth_telling
+from inferwatt.sources.families import Families
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import Sampler
 from inferwatt.web.access import open_access
@@ -50,7 +52,6 @@ _SEARCH_AGAIN_SECONDS = 15.0
 _STOP_SECONDS = 2.0
 _PRUNE_SECONDS = 600.0
 _PRUNE_AGAIN_SECONDS = 1.0
-_LOOKED_FOR = ("rapl",)
 
 
 class Agent:
@@ -79,6 +80,7 @@ class Agent:
         self._serve_http = serve_http
         self._boot_id = boot_id()
         self._host = socket.gethostname()
+        self._families = Families(settings.sources.proc_root)
         self._stopping = threading.Event()
         self._woken = threading.Event()
         self._undo: list[Callable[[], object]] = []
@@ -112,9 +114,7 @@ class Agent:
         if ledger is not None:
             books.restore(ledger.counters(), ledger.histograms())
         books.gauge("inferwatt_build_info", (__version__, sys.version.split()[0]), 1)
-        found = self._find_sources(settings.sources)
-        self._source_lacks = (*lacks, *found.lacks)
-        self._sources = found.sources
+        found = self._found = self._find_sources(settings.sources)
         metering = Metering(
             books,
             recorder=self._recorder,
@@ -122,10 +122,10 @@ class Agent:
             on_engine=self._watch_processes,
         )
         self._metering = metering
-        self._usage, lacks = open_usage(found, settings.sources)
+        self._usage, more_lacks = open_usage(found, settings.sources)
         if self._usage is not None:
             self._undo.append(self._usage.close)
-        self._source_lacks = (*self._source_lacks, *lacks)
+        self._source_lacks = (*lacks, *worth_telling(found), *more_lacks)
         for source in found.sources:
             metering.add_device(source.device)
         metering.own_process(os.getpid())
@@ -156,7 +156,7 @@ class Agent:
             found.sources,
             self._usage,
             self._clock,
-            self.keeper.put,
+            self._families.before(self.keeper.put),
             config=settings.sampling,
             rediscover=lambda: self._find_sources(settings.sources).sources,
         )
@@ -193,6 +193,7 @@ class Agent:
         self.url = served.url
 
     def _watch_processes(self) -> None:
+        self._families.watch(self._metering.pids)
         if self._usage is not None:
             self._usage.watch(self._metering.pids)
 
@@ -283,7 +284,7 @@ class Agent:
     def _bring_in(self, books: Books) -> frozenset[str]:
         if self._ledger is not None:
             vitals.bring_in_ledger(self._ledger, books)
-        return vitals.bring_in(self, books, _LOOKED_FOR)
+        return vitals.bring_in(self, books, self._found.asked)
 
     def _trouble(self) -> list[str]:
         trouble = ["the ledger cannot be written"] if self.keeper.ledger_error else []
@@ -296,5 +297,4 @@ class Agent:
 
     def opening_lines(self) -> list[str]:
         """Return what was found and what is lacking, in at most ten lines."""
-        lacks = (*self._source_lacks, *self._search_lacks)
-        return vitals.opening_lines(self, self._sources, lacks, self._host, self.url)
+        return vitals.opening_lines(self, self._found, (*self._source_lacks, *self._search_lacks), self._host, self.url)

@@ -1,6 +1,6 @@
 """How the agent itself is: its rooms' own counts for the books, what `/healthz` says, and the lines at its start."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack
-from inferwatt.sources import Source
+from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import USAGE
 
@@ -33,13 +33,14 @@ class Rooms(Protocol):
         ...
 
 
-def bring_in(rooms: Rooms, books: Books, expected_sources: Iterable[str]) -> frozenset[str]:
+def bring_in(rooms: Rooms, books: Books, asked: Iterable[str]) -> frozenset[str]:
     """Bring the rooms' own counts into the books; return the devices that are stale.
 
-    A source that was looked for and has no device here has no series but `inferwatt_source_up` 0.
+    A source that was `asked` and has no device that delivers has no series but `inferwatt_source_up` 0; one that was
+    not asked has none at all.
     """
     sampler = rooms.sampler_health()
-    up = dict.fromkeys(expected_sources, False)
+    up = dict.fromkeys(asked, False)
     for source in sampler.sources:
         if source.source != USAGE:
             up[source.source] = up.get(source.source, False) or source.up
@@ -76,19 +77,27 @@ def healthz(rooms: Rooms, trouble: Sequence[str], *, has_failed: bool = False) -
     }
 
 
-def opening_lines(rooms: Rooms, sources: Sequence[Source], lacks: Sequence[Lack], host: str, url: str) -> list[str]:
+def opening_lines(rooms: Rooms, found: Found, lacks: Sequence[Lack], host: str, url: str) -> list[str]:
     """Return what was found and what is lacking, in at most ten lines."""
     lines = [f"inferwatt {__version__} on {host}" + (f": {url}" if url else "")]
-    devices = [
-        f"{s.device.device} ({s.device.provenance.value} ±{s.device.systematic_ratio:.0%}, {s.name})" for s in sources
-    ]
-    lines.append("devices: " + (", ".join(devices) or "none"))
+    lines.append("devices: " + (", ".join(_devices(found)) or "none"))
     servers = [f"{t.name} at {t.url}" for t in rooms.scraper_health().targets]
     lines.append("servers: " + (", ".join(servers) or "none yet; looking every few seconds"))
     lines += [f"lacks: {lack.what} -> {lack.fix}" for lack in lacks[:MOST_LACKS_TOLD]]
     if len(lacks) > MOST_LACKS_TOLD:
         lines.append(f"and {len(lacks) - MOST_LACKS_TOLD} more on the page")
     return lines
+
+
+def _devices(found: Found) -> Iterator[str]:
+    """Yield the devices with what is known of them, those together that are known alike: a rack has eight GPUs."""
+    alike: dict[str, list[str]] = {}
+    for source in found.sources:
+        device = source.device
+        known = f"{device.provenance.value} ±{device.systematic_ratio:.0%}, {source.name}"
+        alike.setdefault(known, []).append(device.device)
+    for known, names in alike.items():
+        yield f"{' '.join(names)} ({known})"
 
 
 def resolutions(health: ScraperHealth) -> Mapping[str, int]:

@@ -2,16 +2,17 @@
 
 One `Source` is one device. Sources are found through the entry-point group ``inferwatt.sources``, ours included:
 each entry is a function ``discover(settings: SourcesConfig) -> Found``. A package outside this one adds its own the
-same way; when it fails it becomes a `Lack`, and the others go on.
+same way; when it fails it becomes a `Lack`, and the others go on. Which of them reads what is decided in choice.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
 
-from inferwatt.records import Component, Condition, Device, Event, Provenance, Reading, Usage
+from inferwatt.records import Condition, Device, Event, Reading, Usage
 from inferwatt.snapshot import Lack
+from inferwatt.sources.choice import PassedOver, choose
 from inferwatt.sources.settings import SourcesConfig
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Discover",
     "Emitted",
     "Found",
+    "PassedOver",
     "Said",
     "Source",
     "SourcesConfig",
@@ -77,10 +79,15 @@ class UsageReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one discovery came back with: sources that can be read, and what is missing with its remedy."""
+    """What one discovery came back with: sources that can be read, and what is missing with its remedy.
+
+    All sources together also say what was found and is not read, and which of them were asked (entry-point names).
+    """
 
     sources: tuple[Source, ...] = ()
     lacks: tuple[Lack, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
+    asked: tuple[str, ...] = ()
 
 
 Discover = Callable[[SourcesConfig], Found]
@@ -94,44 +101,58 @@ def reading_in(said: Said) -> Reading | None:
 
 
 def discover_all(settings: SourcesConfig, *, discoverers: Mapping[str, Discover] | None = None) -> Found:
-    """Return every source of this machine, each device once.
-
-    A modelled figure never stands beside a better one of the same component: where a RAPL package is readable, the
-    modelled CPU would count the same joules a second time, so it is closed.
+    """Return the sources of this machine that are to be read: no two of them count the same joules.
 
     Args:
         settings: where to look.
         discoverers: entry-point name to function, for tests; read from the installed packages when None.
     """
-    sources: list[Source] = []
     lacks: list[Lack] = []
-    wanted = _installed(lacks) if discoverers is None else discoverers
-    for name, discover in wanted.items():
-        if name in settings.disabled:
-            continue
-        found = _contained(name, discover, settings)
+    wanted = _installed(settings, lacks) if discoverers is None else discoverers
+    asked = tuple(name for name in wanted if name not in settings.disabled)
+    sources: list[Source] = []
+    for name in asked:
+        found = _contained(name, wanted[name], settings)
         sources += found.sources
-        lacks += found.lacks
-    kept, more = _resolve(sources)
-    return Found(tuple(kept), (*lacks, *more))
+        lacks += (lack if lack.source else replace(lack, source=name) for lack in found.lacks)
+    choice = choose(sources)
+    for source in choice.closed:
+        _close(source, lacks)
+    return Found(choice.kept, tuple(lacks), choice.passed_over, asked)
 
 
-def _installed(lacks: list[Lack]) -> dict[str, Discover]:
-    """Load the entry points; one that cannot be imported becomes a lack."""
-    loaded: dict[str, Discover] = {}
-    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
-        try:
-            loaded[entry.name] = entry.load()
-        except Exception as exc:  # noqa: BLE001 - another package's import must not end ours; it is shown as a lack
-            lacks.append(_broken(entry.name, entry.value, exc))
-    return loaded
+def _installed(settings: SourcesConfig, lacks: list[Lack]) -> dict[str, Discover]:
+    """Return what the entry points name; one that cannot be imported finds nothing, and says so."""
+    entries = sorted(entry_points(group=GROUP), key=lambda entry: entry.name)
+    names = {entry.name for entry in entries}
+    lacks += (_no_such_source(name, names) for name in settings.disabled if name not in names)
+    return {entry.name: _loaded(entry) for entry in entries if entry.name not in settings.disabled}
+
+
+def _loaded(entry: EntryPoint) -> Discover:
+    try:
+        discover: Discover = entry.load()
+    except Exception as exc:  # noqa: BLE001 - another package's import must not end ours; it is shown as a lack
+        broken = Found(lacks=(_broken(entry.name, entry.value, exc),))
+        return lambda _settings: broken
+    return discover
 
 
 def _contained(name: str, discover: Discover, settings: SourcesConfig) -> Found:
     try:
-        return discover(settings)
+        found = discover(settings)
+        if not isinstance(found, Found):
+            raise TypeError(f"it returns {type(found).__name__}, not Found")  # noqa: TRY301 - told as any other failure
     except Exception as exc:  # noqa: BLE001 - a failing source must not end the others; it is shown as a lack
         return Found(lacks=(_broken(name, getattr(discover, "__module__", GROUP), exc),))
+    return found
+
+
+def _close(source: Source, lacks: list[Lack]) -> None:
+    try:
+        source.close()
+    except Exception as exc:  # noqa: BLE001 - as above: what is not read must not end what is
+        lacks.append(_broken(source.name, source.device.device, exc))
 
 
 def _broken(name: str, where: str, exc: Exception) -> Lack:
@@ -139,37 +160,13 @@ def _broken(name: str, where: str, exc: Exception) -> Lack:
         what=f"the source {name} failed to start: {type(exc).__name__}: {exc}",
         where=where,
         fix=f'set sources.disabled = ["{name}"], or update the package that brings it',
+        source=name,
     )
 
 
-def _resolve(sources: Iterable[Source]) -> tuple[list[Source], list[Lack]]:
-    """Keep one source per device name, and no modelled component beside a better one."""
-    order = list(Provenance)
-    best: dict[Component, int] = {}
-    by_name: dict[str, Source] = {}
-    lacks: list[Lack] = []
-    for source in sources:
-        device = source.device
-        if device.device in by_name:
-            lacks.append(_duplicate(source, by_name[device.device]))
-            source.close()
-            continue
-        by_name[device.device] = source
-        rank = order.index(device.provenance)
-        best[device.component] = min(rank, best.get(device.component, rank))
-    kept = []
-    for source in by_name.values():
-        device = source.device
-        if device.provenance is Provenance.MODELLED and best[device.component] < order.index(Provenance.MODELLED):
-            source.close()
-        else:
-            kept.append(source)
-    return kept, lacks
-
-
-def _duplicate(source: Source, first: Source) -> Lack:
+def _no_such_source(name: str, names: Collection[str]) -> Lack:
     return Lack(
-        what=f"two sources call a device {source.device.device}: {first.name} is read, {source.name} is not",
-        where=GROUP,
-        fix=f'set sources.disabled = ["{source.name}"]',
+        what=f"no source is called {name}: nothing is left out by it",
+        where="sources.disabled",
+        fix=f"name one of: {', '.join(sorted(names))}",
     )
