@@ -8,7 +8,9 @@ from inferwatt.sources.replay import ReplaySource
 
 DEVICES = 8
 POINTS = 1000
-STEP_NS = 10_000_000
+STEP_NS = 100_000_000
+"""How often a counter moves: 100 ms, the update period of Ampere, Ada and Hopper boards (Yang, Adamek and Armour, SC'24,
+arXiv 2312.02741, results by architecture)."""
 
 
 def devices() -> tuple[ReplaySource, ...]:

@@ -24,15 +24,14 @@ class Gaps:
         self._before = dict(before)
         self._wraps: dict[str, int | None] = {}
 
-    def bridged(self, reading: Reading) -> list[Reading | Event]:
-        """Return the reading, after what the last agent saw where the counter went on from there."""
+    def before(self, reading: Reading) -> tuple[Reading | Event, ...]:
+        """Return what comes before a reading: what the last agent saw, where the counter went on from there."""
         self._wraps[reading.device] = reading.wraps_at_uj
-        before = self._before.pop(reading.device, None)
+        before = self._before.pop(reading.device, None) if self._before else None
         if before is None or not self._goes_on(before, reading):
-            return [reading]
+            return ()
         seen = Reading(before.t_ns, reading.device, before.counter_uj, wraps_at_uj=before.wraps_at_uj)
-        failed = Event(reading.t_ns, EventKind.READ_FAILURE, reading.device, detail="no agent ran")
-        return [seen, failed, reading]
+        return seen, Event(reading.t_ns, EventKind.READ_FAILURE, reading.device, detail="no agent ran")
 
     def _goes_on(self, before: DeviceState, reading: Reading) -> bool:
         elapsed_ns = reading.t_ns - before.t_ns

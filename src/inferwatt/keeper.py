@@ -71,11 +71,9 @@ class Keeper:
         self._dropped_items = 0
         self._receipts, self._pending = Receipts(), Pending()
         self._routes = Routes(lambda: metering.engines.values(), talks_to)
-        self._gone: dict[str, int] = {}
-        self._given_up: set[str] = set()
+        self._gone, self._given_up = dict[str, int](), set[str]()
         self._gaps = Gaps(boot_id, device_states or {})
-        self._started_ns = clock.monotonic_ns()
-        self._started_unix_ns = clock.unix_ns()
+        self._started_ns, self._started_unix_ns = clock.monotonic_ns(), clock.unix_ns()
         self._wall = Wall(self._started_unix_ns - self._started_ns)
         self._commit_due_ns = self._push_due_ns = self._committed_ns = self._busy_until_ns = 0
         self._showing = Showing(metering, self._views, self._started_unix_ns, version, host, health, resolutions)
@@ -125,8 +123,10 @@ class Keeper:
         self._meter_waiting(now_ns)
         self._end_lost(now_ns)
         self._metering.beat(now_ns)
-        self._book()
-        if (self._pending.rows and now_ns - self._committed_ns >= SOON_NS) or now_ns >= self._commit_due_ns:
+        is_due = now_ns >= self._commit_due_ns
+        if is_due or self._metering.has_settled:
+            self._book()
+        if is_due or (self._pending.rows and now_ns - self._committed_ns >= SOON_NS):
             self._commit(now_ns)
         if now_ns >= self._push_due_ns:
             self._push_due_ns = now_ns + SOON_NS
@@ -144,8 +144,9 @@ class Keeper:
     def _take(self, item: Item) -> None:
         match item:
             case Reading():
-                for record in self._gaps.bridged(item):
+                for record in self._gaps.before(item):
                     self._metering.feed(record)
+                self._metering.feed(item)
             case Incoming():
                 self._incoming(item)
             case EngineSeen():

@@ -221,6 +221,11 @@ class Metering:
         self._ticks, self._requests = [], []
         return ticks, requests
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether `take` has a final request to give."""
+        return bool(self._requests)
+
     def finish(self) -> None:
         """Close everything that is open, at the end."""
         self._settle(self._newest_ns, last=True)

@@ -15,7 +15,7 @@ from inferwatt.attribution.work import Floats, Work
 from inferwatt.records import Activity, Device, Rule, Tier
 from inferwatt.units import NS_PER_SECOND, watts
 
-QUIET_NS = NS_PER_SECOND // 4
+QUIET_NS = NS_PER_SECOND // 2
 """How long closing may wait while nobody works: the ticks of that time are then shared as one."""
 _FULL_TICK_RATIO = 0.2
 """A tick that was busy for less than this teaches the cost model nothing."""
