@@ -7,6 +7,7 @@ import pytest
 
 from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Condition, Device, Reading
+from inferwatt.snapshot import Lack
 from inferwatt.sources import Said, Source
 from inferwatt.sources.slow import (
     MOST_POSTPONED_NS,
@@ -241,6 +242,20 @@ def test_a_sample_is_fetched_soon_after_its_poll() -> None:
 
 
 POLLS_NS = (SECOND // 5, 5 * SECOND, 60 * SECOND)
+
+
+def test_who_wants_to_know_at_once_polls_once() -> None:
+    """What is wrong is a lack with its remedy; after a good poll there is none. The thread alone polls once it runs."""
+    bench = Bench([TIRED, watts(5000, 7)])
+    lack = bench.views[0].look()
+    bench.clock.advance(20 * SECOND)
+
+    assert lack == Lack("no answer", "https://bmc", "look at it", source="bmc", component="accelerator")
+    assert bench.views[0].look() is None
+    assert bench.read() == Reading(7, "server", power_mw=5000)
+    bench.clock.advance(20 * SECOND)
+    bench.views[0].look()
+    assert len(bench.asked_ns) == 2
 
 
 def test_it_is_a_source() -> None:

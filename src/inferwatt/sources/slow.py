@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from inferwatt.clock import Clock, SystemClock
 from inferwatt.errors import InferwattError, SourceGone, SourceRetry
 from inferwatt.records import Device, Reading
+from inferwatt.snapshot import Lack
 from inferwatt.sources import Emitted, Said
 from inferwatt.units import NS_PER_SECOND
 
@@ -101,12 +102,12 @@ class SlowPoller:
         self.errors = 0
         """Polls that ended in something that is no error of ours: a defect, counted."""
         self._poll = poll
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._finish = finish
         self._spawn = spawn
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_started = self._is_asking = False
+        self.is_started = self._is_asking = False
         self._news: dict[str, _News] = {}
         self._open: set[str] = set()
         self._polls = self._failures = 0
@@ -114,15 +115,15 @@ class SlowPoller:
 
     def start(self) -> None:
         """Start the thread; a second call does nothing."""
-        if not self._is_started:
-            self._is_started = True
+        if not self.is_started:
+            self.is_started = True
             self._thread = self._spawn(self._run, f"inferwatt-{self.name}")
 
     def step(self, now_ns: int) -> int:
         """Poll if it is time, and return when the next poll is due: absolute, so that polls do not drift."""
         self._due_ns = self._due_ns or now_ns
         if now_ns >= self._due_ns:
-            earliest_ns = self._ask(now_ns) + self._clock.monotonic_ns()
+            earliest_ns = self._ask(now_ns) + self.clock.monotonic_ns()
             self._due_ns += max(1, -(-(earliest_ns - self._due_ns) // self.poll_ns)) * self.poll_ns
         return self._due_ns
 
@@ -146,7 +147,7 @@ class SlowPoller:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            wait_ns = self.step(self._clock.monotonic_ns()) - self._clock.monotonic_ns()
+            wait_ns = self.step(self.clock.monotonic_ns()) - self.clock.monotonic_ns()
             self._closed.wait(max(0, wait_ns) / NS_PER_SECOND)
         if self._finish is not None:
             try:
@@ -170,7 +171,7 @@ class SlowPoller:
             )
         self._is_asking = False
         self._polls += 1
-        middle_ns = (began_ns + self._clock.monotonic_ns()) // 2
+        middle_ns = (began_ns + self.clock.monotonic_ns()) // 2
         for device in list(self._news):
             self._keep(device, failure or said.get(device), middle_ns)
         return self._delay_ns(failure)
@@ -225,6 +226,21 @@ class SlowDevice:
             self._failed = news.failed
             raise self._trouble(news)
         return None
+
+    def look(self) -> Lack | None:
+        """Poll once, here and now, unless the thread does, and return what is wrong: for who wants to know at once."""
+        if not self._poller.is_started:
+            self._poller.step(self._poller.clock.monotonic_ns())
+        return self.lack()
+
+    def lack(self) -> Lack | None:
+        """Return what was wrong with the last poll and what to do about it, None where nothing was."""
+        news = self._poller.news(self.device.device)
+        failure = news.failure
+        if failure is None or news.failed < news.sampled:
+            return None
+        component = self.device.component.value
+        return Lack(failure.what, failure.where, failure.fix, source=self.name, component=component)
 
     def close(self) -> None:
         """Need no more samples; a second call does nothing."""
