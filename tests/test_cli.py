@@ -18,6 +18,8 @@ from inferwatt import recording
 from inferwatt.cli import cli
 from inferwatt.recording import Meta
 from inferwatt.records import Component, Device, Engine, Outcome, Reading, Request
+from inferwatt.sources import Found
+from inferwatt.testing import ScriptedSource
 
 SRC = str(Path(__file__).resolve().parent.parent / "src")
 HEAVY = {"numpy", "starlette", "uvicorn", "rich", "msgspec", "asyncio"}
@@ -239,6 +241,42 @@ def test_without_agent_and_ledger_it_says_what_to_start(tmp_path: Path) -> None:
 def test_sources_names_each_device_with_its_provenance() -> None:
     """On any machine the list comes, in both forms."""
     done = inferwatt("sources", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
 
     assert done.returncode == 0
-    assert all(json.loads(line) for line in done.stdout.splitlines())
+    assert all(row["provenance"] for row in rows if row["record"] == "device")
+    assert rows[-1]["record"] == "asked"
+
+
+def test_sources_follows_the_configuration(tmp_path: Path) -> None:
+    """What is configured is asked, at the roots that are configured; nothing there is no error, and no traceback."""
+    (tmp_path / "c.toml").write_text(f'[sources]\nsysfs_root = "{tmp_path}"\nproc_root = "{tmp_path}"\n')
+    done = inferwatt("sources", "--config", str(tmp_path / "c.toml"), "--measure", "0.1", COLUMNS="80")
+
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "no device can be read")
+    assert f"({tmp_path}" in done.stdout.replace("\n", "")
+    assert done.stderr == "reading every source for 0.1 s\n"
+
+
+def test_sources_are_closed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal that fails, or Ctrl-C, leaves no device open."""
+    cpu = ScriptedSource("cpu", [1])
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inferwatt.sources.discover_all", lambda _settings: Found((cpu,)))
+    monkeypatch.setattr("inferwatt.listing_sources.print_sources", interrupted)
+
+    assert CliRunner().invoke(cli, ["sources"]).exit_code != 0
+    assert cpu.closed
+
+
+def test_sources_shows_what_it_sees_when_it_is_told_to_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each device is read for so long, by the sampler of the agent."""
+    cpu = ScriptedSource(Device("cpu", component=Component.CPU), range(0, 10_000_000, 1000))
+    monkeypatch.setattr("inferwatt.sources.discover_all", lambda _settings: Found((cpu,)))
+    (row, *_) = CliRunner().invoke(cli, ["sources", "--measure", "0.2", "--json"]).stdout.splitlines()
+
+    assert json.loads(row)["seen_readings"] == cpu.reads > 2
+    assert cpu.closed

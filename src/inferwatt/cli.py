@@ -207,17 +207,34 @@ def config(config: Path | None, defaults: bool) -> None:
     click.echo(text, nl=False)
 
 
-@cli.command(short_help="Which meters this machine has.", epilog="Example: inferwatt sources")
+@cli.command(short_help="Which meters this machine has.", epilog="Example: inferwatt sources --measure 2")
+@_config
+@click.option(
+    "--measure",
+    type=click.FloatRange(0.1, 3600),
+    metavar="SECONDS",
+    help="Also read every device for so long: how often it moves, and how many watts.",
+)
 @_as_json
-def sources(as_json: bool) -> None:
-    """List the devices that can be read here, how their joules come about, and what is missing."""
-    from inferwatt import listing
-    from inferwatt.sources import SourcesConfig, discover_all
+def sources(config: Path | None, measure: float | None, as_json: bool) -> None:
+    """List the devices that can be read here: what reads each, how its joules come about, and how sure they are.
 
-    found = discover_all(SourcesConfig())
-    listing.print_sources([source.device for source in found.sources], found.lacks, as_json=as_json)
-    for source in found.sources:
-        source.close()
+    Below stands what would make a figure better and what is not measured at all, each with the command that would
+    help, and what was found and is left out because its joules are counted already.
+    """
+    from inferwatt import listing_sources, survey
+    from inferwatt.settings import configuration
+    from inferwatt.sources import discover_all
+
+    found = discover_all(configuration(config).value.sources)
+    try:
+        if measure:
+            listing_sources.say_wait(measure)
+        seen = survey.survey(found.sources, measure) if measure else {}
+        listing_sources.print_sources(found, seen, as_json=as_json)
+    finally:
+        for source in found.sources:
+            source.close()
 
 
 @cli.command(short_help="Which inference servers run on this machine.", epilog="Example: inferwatt engines")

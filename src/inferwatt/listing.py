@@ -16,7 +16,6 @@ from rich.table import Table
 from inferwatt.engines.servers import Target
 from inferwatt.errors import Unavailable
 from inferwatt.ledger.queries import LedgerReader
-from inferwatt.records import Device
 from inferwatt.replay import ReplayResult
 from inferwatt.settings import configuration, state_folder
 from inferwatt.snapshot import Lack
@@ -132,20 +131,6 @@ def print_replay(result: ReplayResult) -> None:
         click.echo(f"left out: {line}", err=True)
 
 
-def print_sources(devices: Sequence[Device], lacks: Sequence[Lack], *, as_json: bool) -> None:
-    """Print the devices that can be read, and what is missing."""
-    if as_json:
-        print_lines([*(_known(device) for device in devices), *(msgspec.to_builtins(lack) for lack in lacks)])
-        return
-    table = _table("device", "covers", "how", "±", "source", "kind")
-    for device in devices:
-        kind = device.kind or device.model
-        ratio = f"{device.systematic_ratio:.0%}"
-        table.add_row(device.device, device.domain, device.provenance.value, ratio, device.source, kind)
-    _print(table, "no device can be read")
-    _print_lacks(lacks)
-
-
 def print_engines(engines: Sequence[Target], lacks: Sequence[Lack], *, as_json: bool) -> None:
     """Print the inference servers that were found, and what is missing to meter them."""
     if as_json:
@@ -165,11 +150,6 @@ def print_lines(rows: Iterable[Row]) -> None:
     """Print one JSON object a line."""
     for row in rows:
         click.echo(json.dumps(row))
-
-
-def _known(device: Device) -> Row:
-    row: dict[str, Any] = msgspec.to_builtins(device)
-    return {key: value for key, value in row.items() if value not in (None, "")}
 
 
 def _print_lacks(lacks: Iterable[Lack]) -> None:
