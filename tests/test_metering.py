@@ -207,8 +207,8 @@ def test_a_full_disk_ends_the_recording_and_not_the_meter(room: int) -> None:
     assert sum(accounts(metering).values()) == 200.0
 
 
-def test_servers_are_on_the_hosts_own_parts_unless_they_say_otherwise() -> None:
-    """A server without devices runs on CPU and DRAM, also on those found later; one that names a GPU runs on that."""
+def test_servers_are_on_the_hosts_own_parts_and_on_the_accelerators_that_they_name() -> None:
+    """A server runs on CPU and DRAM, also on those found later; one that names a GPU runs on that too."""
     metering = build()
     metering.engine_seen(Engine("vllm:1", "n", ("gpu-0",), server="vllm:1"), None, [5], 0)
 
@@ -217,8 +217,17 @@ def test_servers_are_on_the_hosts_own_parts_unless_they_say_otherwise() -> None:
 
     assert {name: engine.devices for name, engine in metering.engines.items()} == {
         "llamacpp:1": ("cpu", "dram"),
-        "vllm:1": ("gpu-0",),
+        "vllm:1": ("cpu", "dram", "gpu-0"),
     }
+
+
+def test_a_server_is_on_the_accelerator_that_its_processes_hold() -> None:
+    """The list of a GPU's processes places it there, even while they do nothing; other processes place nobody."""
+    metering = build()
+    metering.add_device(GPU)
+    metering.feed(Usage(0, SECOND, "gpu-0", {7: 0.0, 4242: 0.5}, 0.0))
+
+    assert metering.engines["llamacpp:1"].devices == ("cpu", "gpu-0")
 
 
 def test_those_who_watch_processes_hear_of_each_engine() -> None:
@@ -254,9 +263,9 @@ def test_an_open_request_has_a_figure_and_is_known_until_it_is_final() -> None:
     assert energy.energy_uj == pytest.approx(100e6)
 
     metering.request(request("r", 0, 1))
-    assert metering.is_known("r")
+    assert metering.energy("r") is not None
     run(metering, 0.1, shares={7: 1.0}, start=1.1)
-    assert (metering.is_known("r"), metering.energy("r")) == (False, None)
+    assert metering.energy("r") is None
 
 
 MOMENTS = st.lists(st.sampled_from(["open", "end", "gone", "unload", "seen", "sums", "run", "idle"]), max_size=12)

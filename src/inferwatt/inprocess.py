@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from inferwatt.books import Books
 from inferwatt.clock import Clock, SystemClock
-from inferwatt.metering import HOST_COMPONENTS, Metering
+from inferwatt.metering import Metering
+from inferwatt.placement import HOST_COMPONENTS
 from inferwatt.records import HOST, Condition, Device, Engine, Event, EventKind, Request, RequestEnergy
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Emitted, Found, SourcesConfig, discover_all

@@ -13,10 +13,9 @@ from inferwatt.attribution.accounts import TickEnergy, merged
 from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
+from inferwatt.placement import HOST_COMPONENTS, Placement
 from inferwatt.recording import Meta, Record
 from inferwatt.records import (
-    Activity,
-    Component,
     Device,
     Engine,
     Event,
@@ -33,7 +32,6 @@ HOLD_NS = 1_300_000_000
 """How long a tick waits for what is still to be said of it: a server's page is read once a second."""
 SILENT_NS = 2_000_000_000
 """How long no device may be read before time goes on without them."""
-HOST_COMPONENTS = frozenset({Component.CPU, Component.DRAM, Component.OVERHEAD})
 
 
 class Recorder(Protocol):
@@ -69,10 +67,8 @@ class Metering:
         self._engines: dict[str, Engine] = {}
         self._models: dict[str, Model] = {}
         self._devices: dict[str, Device] = {}
-        self._pids: dict[int, str] = {}
         self._owners: dict[str, Request] = {}
-        self._own_pid = -1
-        self._own_part = 0.0
+        self._placement = Placement()
         self._ticks: list[TickEnergy] = []
         self._requests: list[tuple[Request, RequestEnergy]] = []
         self._newest_ns = 0
@@ -84,15 +80,16 @@ class Metering:
         if device.device in self._devices:
             return
         self._devices[device.device] = device
+        self._placement.add_device(device)
         self._attributor.add_device(device)
         self.books.add_device(device)
         for engine in list(self._engines.values()):
-            self._add_engine(self._placed(engine))
+            self._add_engine(engine)
         self._write_meta()
 
     def own_process(self, pid: int) -> None:
         """Say which process is inferwatt itself: its energy is counted apart, within other processes."""
-        self._own_pid = pid
+        self._placement.own_process(pid)
 
     def engine_seen(
         self, engine: Engine, model: Model | None, pids: Iterable[int], t_ns: int, version: str = ""
@@ -101,28 +98,19 @@ class Metering:
         if model is not None and model.model not in self._models:
             self._models[model.model] = model
             self._attributor.add_model(model)
-        self._pids = {pid: name for pid, name in self._pids.items() if name != engine.engine}
-        self._pids |= dict.fromkeys(pids, engine.engine)
         known = self._engines.get(engine.engine)
-        self._add_engine(self._placed(engine))
+        self._placement.seen(engine, pids)
+        self._add_engine(engine)
         self.books.add_engine(self._engines[engine.engine], version)
         if known is None:
             self._take(Event(t_ns, EventKind.MODEL_LOAD, engine=engine.engine, detail=engine.model))
         self._write_meta()
         self._on_engine()
 
-    def _placed(self, engine: Engine) -> Engine:
-        """Return the engine on its devices: those it names, else every part of the host that it may use."""
-        if engine.devices and not set(engine.devices) <= self._host_devices():
-            return engine
-        return replace(engine, devices=tuple(sorted(self._host_devices())))
-
-    def _host_devices(self) -> set[str]:
-        return {name for name, device in self._devices.items() if device.component in HOST_COMPONENTS}
-
     def _add_engine(self, engine: Engine) -> None:
-        self._engines[engine.engine] = engine
-        self._attributor.add_engine(engine, loaded=True)
+        placed = self._placement.placed(engine)
+        self._engines[engine.engine] = placed
+        self._attributor.add_engine(placed, loaded=True)
 
     @property
     def engines(self) -> Mapping[str, Engine]:
@@ -132,14 +120,15 @@ class Metering:
     @property
     def pids(self) -> frozenset[int]:
         """The processes whose use of the host is to be watched."""
-        return frozenset(self._pids) | ({self._own_pid} if self._own_pid >= 0 else frozenset())
+        return self._placement.pids
 
     # What happens.
 
     def feed(self, record: Record | Usage) -> bool:
         """Take one record; return whether it was taken (if not, it was counted by its reason)."""
         if isinstance(record, Usage):
-            record = self._joined(record)
+            record = self._placement.joined(record)
+            self._move(self._placement.take_moved())
         try:
             self._take(record)
         except RecordRejected as exc:
@@ -182,18 +171,11 @@ class Metering:
             except OSError as exc:
                 self._stop_recording(exc)
 
-    def _joined(self, usage: Usage) -> Activity:
-        """Return the usage with engines in place of pids; what belongs to no engine is another process."""
-        shares: dict[str, float] = {}
-        other = usage.other_ratio
-        for pid, ratio in usage.shares.items():
-            name = self._pids.get(pid)
-            if name is None:
-                other += ratio
-            else:
-                shares[name] = shares.get(name, 0.0) + ratio
-        self._own_part = usage.shares.get(self._own_pid, 0.0) / other if other > 0 else 0.0
-        return Activity(usage.t0_ns, usage.t1_ns, usage.device, shares, other)
+    def _move(self, names: Iterable[str]) -> None:
+        """Place engines anew whose processes were found on another accelerator."""
+        for name in names:
+            self._add_engine(self._engines[name])
+            self._write_meta()
 
     def _settle(self, now_ns: int, *, last: bool = False) -> None:
         closed = self._attributor.advance(now_ns, last=last)
@@ -204,9 +186,10 @@ class Metering:
 
     def _count_own(self, tick: TickEnergy) -> None:
         """Count the agent's own energy: its part of other processes (the newest shares stand for the tick)."""
-        if tick.other_uj and self._own_part:
+        own_part = self._placement.own_part(tick.device) if tick.other_uj else 0.0
+        if own_part:
             provenance = self._devices[tick.device].provenance.value
-            own_uj = round(tick.other_uj * self._own_part)
+            own_uj = round(tick.other_uj * own_part)
             self.books.add("inferwatt_agent_energy_joules_total", (provenance,), own_uj)
 
     # What comes of it.
@@ -238,10 +221,6 @@ class Metering:
     def open_requests(self) -> list[Request]:
         """Return the requests that have not ended."""
         return list(self._owners.values())
-
-    def is_known(self, request: str) -> bool:
-        """Return whether a request is open, or has ended and is not final yet."""
-        return self._attributor.energy(request) is not None
 
     def beat(self, now_ns: int) -> None:
         """Let time go on where no device is read: what is due becomes final, without joules."""

@@ -10,7 +10,7 @@ from inferwatt import __version__
 from inferwatt.clock import Clock
 from inferwatt.errors import LedgerRetry
 from inferwatt.ledger.sqlite import Ledger
-from inferwatt.metering import HOST_COMPONENTS
+from inferwatt.placement import HOST_COMPONENTS
 from inferwatt.records import HOST
 from inferwatt.settings import AgentConfig, state_folder
 from inferwatt.snapshot import Lack

@@ -21,7 +21,7 @@ def impossible(record: Reading | Step | Request | Activity | Event | Sums) -> st
     amounts: Iterable[float | None]
     match record:
         case Activity():
-            amounts = (*record.shares.values(), record.other_ratio)
+            amounts = (*record.shares.values(), record.other_ratio, record.unknown_ratio)
         case Step():
             amounts = (tokens for _, new, context, _ in record.members for tokens in (new, context))
         case Event():

@@ -56,3 +56,50 @@ def test_a_request_beside_unrecorded_ones_pays_for_itself_only() -> None:
 
     assert attributor.devices["gpu-0"].unlisted_uj == pytest.approx(3 * 75 * UJ, rel=0.05)
     assert energy.energy_uj == pytest.approx(175 * UJ, rel=0.05)
+
+
+TWO = (Engine("e0", "m", ("gpu-0",)), Engine("e1", "n", ("gpu-0",)))
+
+
+def test_what_other_processes_used_of_a_gpu_is_split_off_first() -> None:
+    """Above idle power it goes by use: half of it was another's, a quarter nobody can be named for."""
+    attributor = meter()
+    attributor.activity(Activity(0, 4 * SECOND, "gpu-0", {"e0": 0.0}, other_ratio=0.0))
+    attributor.request(request("r", 4, 8, first=4.0))
+    attributor.activity(Activity(4 * SECOND, 8 * SECOND, "gpu-0", {"e0": 0.2}, other_ratio=0.4, unknown_ratio=0.2))
+
+    energy = run(attributor, 8, lambda t: 100.0 if t < 4 else 300.0)["r"]
+
+    totals = attributor.devices["gpu-0"]
+    assert totals.other_uj == pytest.approx(4 * 100 * UJ, rel=0.01)
+    assert totals.unattributed_uj == pytest.approx(4 * 50 * UJ, rel=0.01)
+    assert totals.idle_resident_uj == pytest.approx(400 * UJ, rel=0.01)
+    assert energy.energy_uj == pytest.approx(4 * 150 * UJ, rel=0.01)
+
+
+def test_an_engine_that_holds_no_part_of_a_gpu_gets_none_of_it() -> None:
+    """A server whose processes are not among the GPU's is not charged there, whatever it does elsewhere."""
+    attributor = meter(engines=TWO)
+    attributor.request(request("here", 0, 4, first=0.0))
+    attributor.request(request("elsewhere", 0, 4, first=0.0, engine="e1"))
+    attributor.activity(Activity(0, 4 * SECOND, "gpu-0", {"e0": 0.0}, other_ratio=0.0))
+
+    final = run(attributor, 4, lambda _: 100.0)
+
+    assert final["here"].energy_uj == 400 * UJ
+    assert final["elsewhere"].energy_uj == 0
+
+
+@pytest.mark.parametrize(("held", "expected"), [((0.6, 0.2), (300, 100)), ((0.0, 0.0), (200, 200))])
+def test_two_engines_of_one_gpu_are_told_apart_by_their_use(
+    held: tuple[float, float], expected: tuple[int, int]
+) -> None:
+    """Where both worked, each gets the part that its processes used; where their use is not told, by their work."""
+    attributor = meter(engines=TWO)
+    for name in ("e0", "e1"):
+        attributor.request(request(name, 0, 4, first=0.0, engine=name))
+    attributor.activity(Activity(0, 4 * SECOND, "gpu-0", dict(zip(("e0", "e1"), held, strict=True)), other_ratio=0.0))
+
+    final = run(attributor, 4, lambda _: 100.0)
+
+    assert [final[name].energy_uj / UJ for name in ("e0", "e1")] == pytest.approx(expected, rel=0.01)

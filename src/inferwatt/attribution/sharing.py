@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.idle import BaselinePower, IdlePower
 from inferwatt.attribution.timeline import Tick, TickKind
 from inferwatt.attribution.work import Floats, Work
-from inferwatt.records import Activity, Device, Rule, Tier
+from inferwatt.records import Activity, Component, Device, Rule, Tier
 from inferwatt.units import NS_PER_SECOND, watts
 
 QUIET_NS = NS_PER_SECOND // 2
@@ -67,15 +67,47 @@ class Sharing:
         engines = [e for e in self._engines.values() if power.device.device in e.engine.devices]
         held = mean_activity(power.activity, tick)
         if held is None:
-            work = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
-            self._alone(power, tick, engines, {name: w for name, w in work.items() if w}, shares)
+            self._alone(power, tick, engines, shares)
+        elif power.device.component is Component.ACCELERATOR:
+            self._accelerator(power, tick, engines, held, shares)
         else:
             self._held(power, tick, engines, held, shares)
 
-    def _alone(
-        self, power: Power, tick: Tick, engines: list[EngineState], work: dict[str, Work], shares: Shares
+    def _accelerator(
+        self, power: Power, tick: Tick, engines: list[EngineState], held: Activity, shares: Shares
     ) -> None:
-        """Share a tick of a device on which only our engines run: all of it, less idle power in the gaps."""
+        """Share a tick of an accelerator whose processes are known: first what others used, then among our engines.
+
+        Its use by processes is told in long and coarse averages, so it decides only between them and others; when
+        our engines worked is known better from their work.
+        """
+        here = [engine for engine in engines if engine.engine.engine in held.shares]
+        foreign = held.other_ratio + held.unknown_ratio
+        if foreign <= 0:
+            self._alone(power, tick, here, shares, held.shares)
+            return
+        idle_uj = min((power.idle.watts or 0.0) * tick.elapsed_ns / 1000, float(tick.energy_uj))
+        each_uj = (tick.energy_uj - idle_uj) / (sum(held.shares.values()) + foreign)
+        shares.other += each_uj * held.other_ratio
+        shares.unattributed += each_uj * held.unknown_ratio
+        rest_uj = round(tick.energy_uj - each_uj * foreign)
+        power.idle.worked(tick.t1_ns)
+        self._alone(power, replace(tick, energy_uj=rest_uj), here, shares, held.shares)
+
+    def _alone(
+        self,
+        power: Power,
+        tick: Tick,
+        engines: list[EngineState],
+        shares: Shares,
+        held: Mapping[str, float] | None = None,
+    ) -> None:
+        """Share a tick of a device on which only our engines run: all of it, less idle power in the gaps.
+
+        Engines that worked side by side are told apart by how much each `held`, where that is known.
+        """
+        each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
+        work = {name: rows for name, rows in each.items() if rows}
         counted = [engine for engine in engines if engine.counted(tick.t0_ns, tick.t1_ns)]
         unlisted = {e.engine.engine: e for e in counted if e.engine.engine not in work}
         busy_ns = max((w.busy_ns for w in work.values()), default=0)
@@ -99,14 +131,32 @@ class Sharing:
         parts = len(work) + len(unlisted)
         for name, engine in unlisted.items():
             shares.add_unlisted(name, active_uj / parts, engine.unlisted_prefill_ratio(tick))
-        self._work(power, tick, work, active_uj * len(work) / parts, shares)
+        self._beside(power, tick, work, active_uj * len(work) / parts, shares, held or {})
+
+    def _beside(
+        self,
+        power: Power,
+        tick: Tick,
+        work: dict[str, Work],
+        active_uj: float,
+        shares: Shares,
+        held: Mapping[str, float],
+    ) -> None:
+        """Share active energy among engines that worked side by side: by their use of the device, else by their work."""
+        ratios = {name: held.get(name, 0.0) for name in work}
+        used = sum(ratios.values())
+        if len(work) < 2 or used <= 0:
+            self._work(power, tick, work, active_uj, shares)
+            return
+        for name, ratio in ratios.items():
+            self._work(power, tick, {name: work[name]}, active_uj * ratio / used, shares)
 
     def _held(self, power: Power, tick: Tick, engines: list[EngineState], held: Activity, shares: Shares) -> None:
         """Share a tick of a device whose use by processes is known.
 
         Its baseline belongs to who holds the capacity, used or not; what is above it to who used it.
         """
-        used = sum(held.shares.values()) + held.other_ratio
+        used = sum(held.shares.values()) + held.other_ratio + held.unknown_ratio
         power.baseline.learn(min(used, 1.0), watts(tick.energy_uj, tick.elapsed_ns))
         base_uj = min(power.baseline.watts * tick.elapsed_ns / 1000, float(tick.energy_uj))
         if used <= 0:
@@ -119,6 +169,7 @@ class Sharing:
 
         resident = [e.engine.engine for e in engines if e.loaded]
         shares.other += part_uj(held.other_ratio)
+        shares.unattributed += part_uj(held.unknown_ratio)
         shares.add_idle(base_uj * (whole - used) / whole, resident)
         known = {e.engine.engine: e for e in engines}
         for name, ratio in held.shares.items():
@@ -191,7 +242,7 @@ def _scaled(weights: Floats, total_uj: float) -> Floats:
 def mean_activity(activities: deque[Activity], tick: Tick) -> Activity | None:
     """Return the mean activity over the tick, weighted by time; None where nothing is known of it."""
     shares: dict[str, float] = {}
-    other = 0.0
+    other = unknown = 0.0
     covered_ns = 0
     for seen in activities:
         if seen.t0_ns >= tick.t1_ns:
@@ -201,6 +252,7 @@ def mean_activity(activities: deque[Activity], tick: Tick) -> Activity | None:
             continue
         covered_ns += inside_ns
         other += seen.other_ratio * inside_ns
+        unknown += seen.unknown_ratio * inside_ns
         for name, ratio in seen.shares.items():
             shares[name] = shares.get(name, 0.0) + ratio * inside_ns
     if covered_ns == 0:
@@ -211,4 +263,5 @@ def mean_activity(activities: deque[Activity], tick: Tick) -> Activity | None:
         tick.device,
         {name: value / covered_ns for name, value in shares.items()},
         other / covered_ns,
+        unknown / covered_ns,
     )

@@ -1,0 +1,84 @@
+"""Which engine runs on which devices, and whose processes held them: pids meet engines here. Pure.
+
+An engine runs on the devices that its server's configuration names, on the accelerators that its processes hold, and
+on every part of the host. A process of no engine is another process.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from inferwatt.records import HOST, Activity, Component, Device, Engine, Usage
+
+HOST_COMPONENTS = frozenset({Component.CPU, Component.DRAM, Component.OVERHEAD})
+
+
+class Placement:
+    """Knows the devices, the engines' processes, and which process is inferwatt itself."""
+
+    def __init__(self) -> None:
+        self._devices: dict[str, Device] = {}
+        self._engine_of: dict[int, str] = {}
+        self._named: dict[str, tuple[str, ...]] = {}
+        self._held: dict[str, set[str]] = {}
+        self._moved: set[str] = set()
+        self._own_pid = -1
+        self._own_parts: dict[str, float] = {}
+
+    def add_device(self, device: Device) -> None:
+        """Make a device known."""
+        self._devices[device.device] = device
+
+    def own_process(self, pid: int) -> None:
+        """Say which process is inferwatt itself."""
+        self._own_pid = pid
+
+    def seen(self, engine: Engine, pids: Iterable[int]) -> None:
+        """Take what is known of an engine: the devices that it names, and its processes now."""
+        name = engine.engine
+        self._named[name] = engine.devices
+        self._engine_of = {pid: other for pid, other in self._engine_of.items() if other != name}
+        self._engine_of |= dict.fromkeys(pids, name)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes whose use of the devices is to be watched."""
+        return frozenset(self._engine_of) | ({self._own_pid} if self._own_pid >= 0 else frozenset())
+
+    def placed(self, engine: Engine) -> Engine:
+        """Return the engine with the devices that it runs on."""
+        host = {name for name, device in self._devices.items() if device.component in HOST_COMPONENTS}
+        named, held = self._named.get(engine.engine, ()), self._held.get(engine.engine, set())
+        return replace(engine, devices=tuple(sorted({*named, *held, *host})))
+
+    def take_moved(self) -> set[str]:
+        """Return the engines that were found on another accelerator since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def joined(self, usage: Usage) -> Activity:
+        """Return the usage with engines in place of pids; what belongs to no engine is another process."""
+        shares: dict[str, float] = {}
+        other = usage.other_ratio
+        for pid, ratio in usage.shares.items():
+            name = self._engine_of.get(pid)
+            if name is None:
+                other += ratio
+            else:
+                shares[name] = shares.get(name, 0.0) + ratio
+        self._own_parts[usage.device] = usage.shares.get(self._own_pid, 0.0) / other if other > 0 else 0.0
+        device = self._devices.get(usage.device)
+        if device is not None and device.component is Component.ACCELERATOR:
+            self._hold(usage.device, shares)
+        return Activity(usage.t0_ns, usage.t1_ns, usage.device, shares, other, usage.unknown_ratio)
+
+    def own_part(self, device: str) -> float:
+        """Return inferwatt's own part of what other processes used of a device, by the newest shares."""
+        by_host = self._own_parts.get(HOST, 0.0) if self._devices[device].component in HOST_COMPONENTS else 0.0
+        return self._own_parts.get(device, by_host)
+
+    def _hold(self, device: str, shares: Mapping[str, float]) -> None:
+        for name in shares:
+            held = self._held.setdefault(name, set())
+            if device not in held:
+                held.add(device)
+                self._moved.add(name)
