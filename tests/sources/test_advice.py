@@ -59,9 +59,9 @@ def test_what_no_device_covers_is_missing(read: list[Device], lacking: Lack) -> 
     assert (dict(advice.better), advice.missing, advice.moot) == ({}, (lacking,), ())
 
 
-@pytest.mark.parametrize("source", ["hwmon", "reported", "modelled"])
+@pytest.mark.parametrize("source", ["hwmon", "reported", "modelled", "somebody's"])
 def test_a_lack_of_a_worse_source_is_moot(source: str) -> None:
-    """Where RAPL reads the CPU nobody needs a rail, an exporter or a model of it."""
+    """Where RAPL reads the CPU nobody needs a rail, an exporter, a model or another counter of it."""
     lacking = lack(source, "cpu")
 
     assert advise([RAPL_CPU], [lacking]).moot == (lacking,)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.records import Component, Device, Provenance
-from inferwatt.sources.choice import SERVER, WHOLES, choose
+from inferwatt.sources.choice import COVERS, SERVER, WHOLES, choose
 
 from .devices import (
     ACCELERATOR,
@@ -175,6 +175,15 @@ def test_the_platform_is_read_beside_no_part_of_it() -> None:
     assert kept(psys, dram, modelled) == [("rapl", "psys-1")]
 
 
+def test_a_socket_has_its_memory_in_it() -> None:
+    """Grace's meter counts its DRAM: another figure of that would be a second one, a GPU is none of it."""
+    socket = read_by("hwmon", "cpu-0", CPU, domain="socket", provenance=SAMPLED)
+    dram = read_by("reported", "dram-0", DRAM, provenance=REPORTED)
+
+    assert kept(dram, socket, gpu("nvml", 0, "GPU-a")) == [("hwmon", "cpu-0"), ("nvml", "gpu-0")]
+    assert why(dram, socket) == ["reported dram-0: cpu-0 covers it too: its figure is of the whole socket"]
+
+
 def test_the_whole_server_is_read_once_beside_everything() -> None:
     """What chips used is subtracted from it later; of two that know it one is enough."""
     server = read_by("redfish", "server", OVERHEAD, provenance=SAMPLED)
@@ -208,7 +217,7 @@ DEVICES = st.builds(
     ),
     st.sampled_from(["nvml", "rapl", "hwmon", "reported", "somebody", "modelled"]),
     st.sampled_from(Component),
-    st.sampled_from(["part", "part", "part", "module", "psys", SERVER]),
+    st.sampled_from(["part", "part", "part", "socket", "module", "psys", SERVER]),
     st.integers(0, 2),
     st.sampled_from(Provenance),
     st.sampled_from(["", "GPU-a", "GPU-b", "GPU-c", "GPU-d"]),
@@ -234,18 +243,15 @@ def test_whatever_there_is_no_two_devices_count_the_same(sources: list[NamedSour
     """One device a UUID, one source a host component, one server, and no whole beside a part of it."""
     devices = [source.device for source in choose(sources).kept]
     parts = [d for d in devices if d.domain != SERVER]
-    wholes = [d for d in parts if d.domain in WHOLES]
     uuids = [d.uuid for d in parts if d.component is ACCELERATOR and d.uuid]
 
     assert len(set(uuids)) == len(uuids)
     assert sum(d.domain == SERVER for d in devices) == any(s.device.domain == SERVER for s in sources)
     for component in (CPU, DRAM, OVERHEAD):
         assert len({d.source for d in parts if d.component is component}) <= 1
-    for whole in wholes:
-        within = [d for d in parts if d.component in (CPU, DRAM) and d.domain not in WHOLES]
-        assert within == []
-        if whole.component is not ACCELERATOR:
-            assert [d for d in parts if d.component is ACCELERATOR] == []
+    for one in parts:
+        covered = COVERS.get(one.domain, {one.component})
+        assert [d for d in parts if d.component in covered and d.component is not one.component] == []
 
 
 @given(MACHINES, st.randoms(use_true_random=False))

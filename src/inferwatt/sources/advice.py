@@ -81,4 +81,4 @@ def _is_moot(lack: Lack, covered: Sequence[Device]) -> bool:
     """
     if not covered or lack.component == Component.ACCELERATOR:
         return False
-    return all(device.source != lack.source for device in covered) and lack.source in _CAN_BE
+    return all(device.source != lack.source for device in covered)

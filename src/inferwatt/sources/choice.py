@@ -8,14 +8,14 @@ a model), and some see a whole that contains what others see in parts:
   overlap without anyone noticing;
 - parts are preferred to a whole. A superchip's module (GPU, CPU and memory in one figure) is read only where its GPU
   cannot be read alone, and then no CPU or DRAM beside it. The platform's `psys` is never read beside an accelerator,
-  which it may feed, and never beside DRAM;
+  which it may feed; no DRAM is read beside psys, or beside a CPU's `socket`, which has its memory in it;
 - the whole server is always read, once: what its parts used is subtracted from it later.
 
 Best is by provenance; among equals whoever is closer to the hardware, then the narrower bound. Pure: nothing is opened
 or closed here.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -29,8 +29,14 @@ if TYPE_CHECKING:
 
 SERVER = "server"
 """The domain of a device that is the whole server; its component is overhead."""
+COVERS: Mapping[str, frozenset[Component]] = {
+    "module": frozenset(Component),
+    "psys": frozenset(Component),
+    "socket": frozenset({Component.CPU, Component.DRAM}),
+}
+"""What a domain covers beside its own component; of overhead, what a board feeds, not the whole server."""
 WHOLES = frozenset({"module", "psys"})
-"""Domains that contain what others cover in parts."""
+"""Domains that may contain an accelerator, which others read alone."""
 PROVENANCES = tuple(Provenance)
 _NEARNESS = ("nvml", "amdsmi", "rapl", "hwmon", "redfish", "ipmi")
 _OTHERS = "reported"
@@ -130,17 +136,15 @@ class _Chooser:
     def _overlaps(self, source: "Source") -> bool:
         """Tell whether a source counts joules that are counted already, and turn it down if so."""
         device = source.device
-        if _is_whole(device):
-            part = self._first(lambda other: other.component is not device.component)
-            if part is not None:
-                self._pass(source, part, f"it may contain {part.device.device}, which is read alone")
-            return part is not None
-        if device.component is Component.OVERHEAD:
-            return False
-        whole = self._first(lambda other: _is_whole(other) and other.component is not device.component)
+        part = self._first(lambda other: other.component is not device.component and other.component in _covers(device))
+        whole = self._first(
+            lambda other: other.component is not device.component and device.component in _covers(other)
+        )
         if whole is not None:
             self._pass(source, whole, f"{whole.device.device} covers it too: its figure is of the whole {_of(whole)}")
-        return whole is not None
+        elif part is not None:
+            self._pass(source, part, f"it may contain {part.device.device}, which is read alone")
+        return bool(whole or part)
 
     def _first(self, fits: Callable[[Device], bool]) -> "Source | None":
         return next((source for source in self._kept if fits(source.device)), None)
@@ -167,6 +171,10 @@ def _rank(source: "Source") -> tuple[int, bool, int, float]:
 
 def _is_whole(device: Device) -> bool:
     return device.domain in WHOLES
+
+
+def _covers(device: Device) -> frozenset[Component]:
+    return COVERS.get(device.domain, frozenset({device.component}))
 
 
 def _is_server(device: Device) -> bool:
