@@ -176,6 +176,23 @@ def test_json_has_everything(found: Found, capsys: pytest.CaptureFixture[str]) -
     assert lines[-1] == {"record": "asked", "sources": ["nvml", "rapl", "reported"]}
 
 
+def test_json_has_no_unknown_as_a_value(found: Found, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not known is absent: no null, and no empty word for a device."""
+    print_sources(found, SEEN, as_json=True)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    assert [row for row in rows if row["record"] != "lack" and (None in row.values() or "" in row.values())] == []
+
+
+def test_a_reason_that_many_devices_share_is_given_once() -> None:
+    """Eight old GPUs are no reason to repeat it eight times."""
+    gpus = [source("nvml", device(f"gpu-{n}", provenance=SAMPLED, uuid=f"GPU-{n}"), 20, "P100") for n in range(8)]
+    text = shown(Found(tuple(gpus), LACKS[1:2]))
+
+    assert text.count("no energy counter") == 1
+    assert [line.split()[-1] for line in text.splitlines() if line.startswith("gpu-")] == ["1"] * 8
+
+
 def test_a_lack_that_would_change_nothing_is_in_the_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """Who reads the CPU by RAPL is not told how to get a rail of it."""
     rapl = source("rapl", device("cpu-0", CPU), 10, "RAPL package-0")

@@ -61,12 +61,12 @@ def test_a_source_without_a_device_is_down() -> None:
 
 def test_a_source_is_up_while_one_of_its_devices_delivers() -> None:
     """One lost GPU of two leaves the source up, both lost take it down."""
-    books, lost = Books(), source("gpu-0", "nvml", up=False)
+    books, lost = Books(), source("gpu-1", "nvml", up=False)
 
-    bring_in(Rooms(lost, source("gpu-1", "nvml")), books, ("nvml",))
+    bring_in(Rooms(source("gpu-0", "nvml"), lost), books, ("nvml",))
     assert books.values["inferwatt_source_up"] == {("nvml",): 1}
 
-    bring_in(Rooms(lost, source("gpu-1", "nvml", stale=True, up=False)), books, ("nvml",))
+    bring_in(Rooms(source("gpu-0", "nvml", stale=True, up=False), lost), books, ("nvml",))
     assert books.values["inferwatt_source_up"] == {("nvml",): 0}
 
 

@@ -68,6 +68,21 @@ def test_a_lack_of_a_worse_source_is_moot(source: str) -> None:
     assert worth_telling(Found((read_by("rapl", "cpu-0", CPU),), (lacking,))) == ()
 
 
+def test_what_could_only_be_as_good_is_moot() -> None:
+    """A rail is no reason to ask for an exporter's figure of it, nor one exporter for another's."""
+    rail, told = device("cpu-0", CPU, SAMPLED, source="hwmon"), device("cpu-0", CPU, REPORTED, source="node_exporter")
+
+    assert advise([rail], [lack("reported", "cpu")]).moot == (lack("reported", "cpu"),)
+    assert advise([told], [lack("reported", "cpu")]).moot == (lack("reported", "cpu"),)
+
+
+def test_a_part_of_what_is_read_is_missing_whoever_reads_the_other_part() -> None:
+    """One package of two is lacking although another source has a figure of its own beside it."""
+    read = [RAPL_CPU, device("npu-0", CPU, source="somebody's")]
+
+    assert advise(read, [lack("rapl", "cpu")]).missing == (lack("rapl", "cpu"),)
+
+
 def test_what_is_worth_telling_is_told_in_order() -> None:
     """All that would change something stays, once, whatever it would change."""
     lacks = (lack("rapl", "cpu"), lack("hwmon", "cpu"), lack("redfish", "overhead"), Lack("ledger", "here", "do this"))
