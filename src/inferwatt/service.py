@@ -35,6 +35,7 @@ from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources import discover_all as discover_sources
 from inferwatt.sources.advice import worth_telling
+from inferwatt.sources.again import searching_again
 from inferwatt.sources.families import Families
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import Sampler
@@ -86,7 +87,6 @@ class Agent:
         self._undo: list[Callable[[], object]] = []
         self._threads: list[threading.Thread] = []
         self._search_lacks: tuple[Lack, ...] = ()
-        self._source_lacks: tuple[Lack, ...] = ()
         self.keeper: Keeper
         self.url = ""
         self._recorder = RecordingWriter(record) if record is not None else None
@@ -158,7 +158,7 @@ class Agent:
             self._clock,
             self._families.before(self.keeper.put),
             config=settings.sampling,
-            rediscover=lambda: self._find_sources(settings.sources).sources,
+            rediscover=searching_again(self._find_sources, settings.sources, found.asked, self.sampler_health),
         )
         self._scraper = Scraper((), self._clock, self.keeper.put, settings.engines)
         self._start_threads()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.errors import SourceGone, SourceRetry
-from inferwatt.records import Event, EventKind, Reading, Usage
+from inferwatt.records import Device, Event, EventKind, Provenance, Reading, Usage
 from inferwatt.sources import Emitted
 from inferwatt.sources.sampler import REDISCOVER_NS, USAGE_NS, Sampler, SamplingConfig
 from inferwatt.testing import FakeClock, ScriptedSource
@@ -149,6 +149,25 @@ def test_a_device_that_is_gone_is_dropped_closed_and_looked_for_again() -> None:
     assert [reading.counter_uj for reading in bench.readings("gpu-0")][:2] == [1, 9]
     assert bench.sampler.health().sources[0].up
     assert len(bench.sampler.health().sources) == 2
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        Device("gpu-0", uuid="GPU-b"),
+        Device("gpu-0", uuid="GPU-a", provenance=Provenance.SAMPLED),
+        Device("gpu-0", uuid="GPU-a", domain="module"),
+    ],
+)
+def test_a_lost_device_is_not_mistaken_for_another_of_its_name(found: Device) -> None:
+    """With one GPU less the others may move up: what has the name of the lost one is not the lost one."""
+    lost, other = ScriptedSource(Device("gpu-0", uuid="GPU-a"), [GONE]), ScriptedSource(found, [9])
+    bench = Bench(lost, again=[other])
+
+    bench.beats(REDISCOVER_NS // (100 * MS) + 3)
+
+    assert (other.reads, other.closed) == (0, True)
+    assert not bench.sampler.health().sources[0].up
 
 
 def test_the_shares_of_processes_come_with_the_readings() -> None:

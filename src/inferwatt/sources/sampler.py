@@ -274,10 +274,11 @@ class Sampler:
         if not missing or self._rediscover is None:
             return
         for source in self._rediscover():
-            job = missing.pop(source.device.device, None)
-            if job is None:
+            job = missing.get(source.device.device)
+            if job is None or job.source is None or not _is_same(source, job.source):
                 source.close()
             else:
+                del missing[job.name]
                 job.call, job.period_ns, job.source, job.gone = source.read, source.period_ns, source, False
 
     def _may_retry(self, job: _Job, now_ns: int) -> bool:
@@ -288,3 +289,9 @@ class Sampler:
         job.stale = False
         job.left_to = None
         return True
+
+
+def _is_same(one: Source, other: Source) -> bool:
+    """Tell whether a source is the lost one: a name may be given to another device, or read by another source."""
+    facts = ((s.name, s.device.uuid, s.device.domain, s.device.provenance) for s in (one, other))
+    return next(facts) == next(facts)
