@@ -1,6 +1,7 @@
 """The thread of a slow source: it starts late, hangs, and ends."""
 
 import threading
+from functools import partial
 
 from inferwatt.records import Device
 from inferwatt.sources.slow import Sample, Samples, SlowDevice, SlowPoller, slow_source
@@ -17,6 +18,20 @@ def test_finding_a_source_starts_no_thread() -> None:
     source.close()
 
     assert threading.active_count() == before
+
+
+def test_who_only_looked_says_farewell_too() -> None:
+    """Without a thread the one who closes does it; where nothing was asked there is nothing to say."""
+    farewells: list[str] = []
+    looked, unasked = (
+        slow_source("bmc", Device(name), lambda: None, SECOND, finish=partial(farewells.append, name))
+        for name in ("looked", "unasked")
+    )
+    looked.look()
+    for source in (looked, unasked, looked):
+        source.close()
+
+    assert farewells == ["looked"]
 
 
 class Asked:

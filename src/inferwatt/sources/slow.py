@@ -83,7 +83,7 @@ class SlowPoller:
         poll: asks once; it may take long, but must end by itself. Only one thread ever calls it.
         poll_ns: how often it is asked, nanoseconds.
         clock: where the time comes from; the same as the sampler's.
-        finish: lets go of connections; called by the same thread, after the last poll.
+        finish: lets go of connections; called by the same thread, after the last poll, if there was one.
         spawn: starts the thread; a test hands in something that does not.
     """
 
@@ -142,18 +142,24 @@ class SlowPoller:
         if self._open or self._closed.is_set():
             return
         self._closed.set()
-        if self._thread is not None and self._finish is not None and not self._is_asking:
+        if self._thread is None:
+            self._say_farewell()
+        elif self._finish is not None and not self._is_asking:
             self._thread.join(_FAREWELL_SECONDS)  # it was only waiting: time to log out. One that hangs is left behind
 
     def _run(self) -> None:
         while not self._closed.is_set():
             wait_ns = self.step(self.clock.monotonic_ns()) - self.clock.monotonic_ns()
             self._closed.wait(max(0, wait_ns) / NS_PER_SECOND)
-        if self._finish is not None:
-            try:
-                self._finish()
-            except Exception:  # noqa: BLE001 - the border of the thread: nobody waits for this answer
-                self.errors += 1
+        self._say_farewell()
+
+    def _say_farewell(self) -> None:
+        if self._finish is None or not self._polls:
+            return
+        try:
+            self._finish()
+        except Exception:  # noqa: BLE001 - the border of the thread: nobody waits for this answer
+            self.errors += 1
 
     def _ask(self, began_ns: int) -> int:
         """Poll once and keep what was said; return how long to hold off beyond the usual rhythm, nanoseconds."""
