@@ -1,9 +1,17 @@
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
 
 from inferwatt.inprocess import InProcessMeter
 from inferwatt.records import Component, Device, Outcome, Provenance, Reading, Request
 from inferwatt.sources import Found
 from inferwatt.testing import FakeClock, ScriptedSource
+
+from .sources.devices import HeldGpu
 
 MS = 1_000_000
 GPU = Device("gpu-0", component=Component.ACCELERATOR, provenance=Provenance.MEASURED)
@@ -33,6 +41,22 @@ def test_a_request_in_the_process_has_the_devices_joules_of_its_time() -> None:
     assert energy.energy_uj == 5_000_000
     [total] = meter.totals()
     assert (total.measured_uj, total.own_uj) == (10_000_000, 5_000_000)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
+def test_what_a_child_holds_of_a_gpu_is_this_processs() -> None:
+    """A worker process, as torch or vLLM starts them, is not somebody else's."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        held = HeldGpu(child.pid)
+        meter = InProcessMeter(found=Found((held,)))
+        meter.start()
+        while held.reads < 5:
+            time.sleep(0.01)
+        child.communicate(b"\n")
+        meter.stop()
+
+    (gpu,) = meter.totals()
+    assert 0.5 * gpu.measured_uj < gpu.own_uj <= gpu.measured_uj
 
 
 def test_this_process_has_a_part_of_this_machine() -> None:

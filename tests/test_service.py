@@ -9,35 +9,21 @@ from pathlib import Path
 import pytest
 
 from inferwatt.engines.servers import EnginesConfig
-from inferwatt.records import Component, Device, Provenance, Reading, Usage
+from inferwatt.records import Component, Device, Provenance
 from inferwatt.service import Agent
 from inferwatt.settings import AgentConfig, AgentSection
 from inferwatt.snapshot import Lack
-from inferwatt.sources import Found, Said
+from inferwatt.sources import Found
 from inferwatt.testing import ScriptedSource
 
-GPU = Device("gpu-0", source="scripted")
+from .sources.devices import HeldGpu
+
 CPU = Device("cpu-0", domain="rail", component=Component.CPU, provenance=Provenance.SAMPLED, source="hwmon")
 LACKS = (
     Lack("no RAPL", "/sys", "bare metal", "rapl", "cpu"),
     Lack("no exporter", "/sys", "start it", "reported", "cpu"),
 )
 PATIENCE_SECONDS = 20
-
-
-class HeldGpu(ScriptedSource):
-    """A GPU at 100 W that one process holds, as a driver tells it."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(GPU, [])
-        self._pid = pid
-        self._last_ns = 0
-
-    def read(self, now_ns: int) -> Said:  # type: ignore[override]
-        """Return the counter, and who held the device since the last read."""
-        self.reads += 1
-        t0_ns, self._last_ns = self._last_ns or now_ns - 1, now_ns
-        return (Reading(now_ns, "gpu-0", now_ns // 10_000), Usage(t0_ns, now_ns, "gpu-0", {self._pid: 1.0}, 0.0))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from inferwatt.placement import HOST_COMPONENTS
 from inferwatt.records import HOST, Condition, Device, Engine, Event, EventKind, Request, RequestEnergy
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Emitted, Found, SourcesConfig, discover_all
+from inferwatt.sources.families import Families
 from inferwatt.sources.sampler import Sampler, SamplingConfig
 from inferwatt.sources.usage import CpuUsage
 from inferwatt.units import NS_PER_SECOND
@@ -53,8 +54,11 @@ class InProcessMeter:
         self._usage = self._open_usage(found)
         for source in found.sources:
             self._metering.add_device(source.device)
+        families = Families(SourcesConfig().proc_root)
+        families.watch({self._pid})
+        take = families.before(self._take)
         self._sampler = Sampler(
-            found.sources, self._usage, self._clock, self._take, config=SamplingConfig(idle_hz=20.0, active_hz=50.0)
+            found.sources, self._usage, self._clock, take, config=SamplingConfig(idle_hz=20.0, active_hz=50.0)
         )
 
     def _open_usage(self, found: Found) -> CpuUsage | None:

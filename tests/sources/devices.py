@@ -1,6 +1,7 @@
 """Devices as the sources name them, for tests of what is done with them."""
 
-from inferwatt.records import Component, Device, Provenance
+from inferwatt.records import Component, Device, Provenance, Reading, Usage
+from inferwatt.sources import Said
 from inferwatt.testing import ScriptedSource
 
 ACCELERATOR, CPU, DRAM, OVERHEAD = Component
@@ -47,3 +48,18 @@ def gpu(source: str, number: int, uuid: str = "", **more: object) -> NamedSource
 def read_by(source: str, name: str, component: Component, **more: object) -> NamedSource:
     """Return a device as `source` reads it."""
     return NamedSource(source, device(name, component, source=source, **more))  # type: ignore[arg-type]
+
+
+class HeldGpu(ScriptedSource):
+    """A GPU at 100 W that one process holds, as a driver tells it."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(Device("gpu-0", source="scripted"), [])
+        self._pid = pid
+        self._last_ns = 0
+
+    def read(self, now_ns: int) -> Said:  # type: ignore[override]
+        """Return the counter, and who held the device since the last read."""
+        self.reads += 1
+        t0_ns, self._last_ns = self._last_ns or now_ns - 1, now_ns
+        return (Reading(now_ns, "gpu-0", now_ns // 10_000), Usage(t0_ns, now_ns, "gpu-0", {self._pid: 1.0}, 0.0))
