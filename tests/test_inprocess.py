@@ -55,8 +55,9 @@ def test_what_a_child_holds_of_a_gpu_is_this_processs() -> None:
         child.communicate(b"\n")
         meter.stop()
 
-    (gpu,) = meter.totals()
-    assert 0.5 * gpu.measured_uj < gpu.own_uj <= gpu.measured_uj
+    accounts = meter._metering.device_totals["gpu-0"]
+    assert accounts["measured"] > 0
+    assert accounts["other"] == 0
 
 
 def test_this_process_has_a_part_of_this_machine() -> None:

@@ -62,4 +62,4 @@ class HeldGpu(ScriptedSource):
         """Return the counter, and who held the device since the last read."""
         self.reads += 1
         t0_ns, self._last_ns = self._last_ns or now_ns - 1, now_ns
-        return (Reading(now_ns, "gpu-0", now_ns // 10_000), Usage(t0_ns, now_ns, "gpu-0", {self._pid: 1.0}, 0.0))
+        return (Reading(now_ns, "gpu-0", now_ns // 10), Usage(t0_ns, now_ns, "gpu-0", {self._pid: 1.0}, 0.0))
