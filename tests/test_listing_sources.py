@@ -25,6 +25,7 @@ LACKS = (
     Lack("the source other failed to start: KeyError", "other:find", 'set sources.disabled = ["other"]', "other"),
     Lack("no rail", "/sys/class/hwmon", "force_cap_on=y", "hwmon", "dram"),
 )
+EXPORTERS = {"reported": "dcgm-exporter"}
 SEEN = {
     "gpu-0": Seen(412.34, 0.1003, is_faster=False, readings=200, failures=0),
     "cpu": Seen(2.41, 0.1, is_faster=True, readings=20, failures=1, trouble="a read hangs (1.0 s)"),
@@ -34,7 +35,7 @@ SEEN = {
 
 def source(name: str, of: Device, period_ms: int, kind: str) -> NamedSource:
     """Return a source with a device of some kind."""
-    made = NamedSource(name, replace(of, source=name, kind=kind))
+    made = NamedSource(name, replace(of, source=EXPORTERS.get(name, name), kind=kind))
     made.period_ns = period_ms * MS
     return made
 
@@ -67,11 +68,14 @@ def test_all_of_it_in_80_columns(found: Found) -> None:
     assert (
         shown(found)
         == f"""\
-device  kind                   covers   read by   provenance   every    ±  note
-gpu-0   NVIDIA H100 80GB HBM3  gpu      nvml      measured    100 ms   5%
-gpu-1   Tesla P100-PCIE-16GB   gpu      nvml      sampled      20 ms   5%  1
-cpu     Zen 5, 2 logical CPUs  package  modelled  modelled    100 ms  59%  2
-dram-0  -                      dram     reported  reported         -   5%  3
+device  kind               covers   read by        provenance   every    ±  note
+gpu-0   NVIDIA H100 80GB   gpu      nvml           measured    100 ms   5%
+        HBM3
+gpu-1   Tesla              gpu      nvml           sampled      20 ms   5%  1
+        P100-PCIE-16GB
+cpu     Zen 5, 2 logical   package  modelled       modelled    100 ms  59%  2
+        CPUs
+dram-0  -                  dram     dcgm-exporter  reported         -   5%  3
 
 what would be better, and how
    1  nvml: no energy counter: power is integrated (gpu-1)
@@ -85,11 +89,13 @@ what would be better, and how
 not measured here
   overhead  ipmi: there is a BMC (/dev/ipmi0)
             fix: set sources.ipmi.enabled = true
-  other     the source other failed to start: KeyError (other:find)
-            fix: set sources.disabled = ["other"]
+
+lacking besides
+  other  the source other failed to start: KeyError (other:find)
+         fix: set sources.disabled = ["other"]
 
 found, and left out: each joule is counted once
-  gpu-0  reported (reported): the same GPU is read by nvml (measured)"""
+  gpu-0  dcgm-exporter (reported): the same GPU is read by nvml (measured)"""
     )
 
 
@@ -109,7 +115,9 @@ dram-0      -            -         0         0
 def test_no_line_is_too_long_but_a_command(found: Found, width: int) -> None:
     """A command is never broken, so that it can be copied; everything else fits, a long name included."""
     name = "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition with a name that goes on"
-    long = NamedSource("nvml", replace(device("gpu-10-amdsmi", uuid="GPU-9"), kind=name))
+    long = NamedSource(
+        "nvml", replace(device("gpu-10-amdsmi", uuid="GPU-9"), kind=name, source="AMD device-metrics-exporter")
+    )
     lines = shown(replace(found, sources=(*found.sources, long)), SEEN, width=width).splitlines()
 
     assert [line for line in lines if len(line) > width and "fix: " not in line] == []

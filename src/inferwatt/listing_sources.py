@@ -70,7 +70,8 @@ def rows(found: Found, seen: Mapping[str, Seen]) -> Iterator[Row]:
 def _device(source: Source) -> Row:
     known = {key: value for key, value in msgspec.to_builtins(source.device).items() if value not in (None, "")}
     period_ns = update_period_ns(source)
-    known |= {"source": source.name} | ({"update_period_seconds": period_ns / NS_PER_SECOND} if period_ns else {})
+    known |= {"source": source.name, "read_by": source.device.source or source.name}
+    known |= {"update_period_seconds": period_ns / NS_PER_SECOND} if period_ns else {}
     return known
 
 
@@ -106,7 +107,7 @@ class _Notes:
                 self._note(device, f"{lack.source or 'another source'}: {lack.what} ({lack.where})", lack.fix)
             for over in found.passed_over:
                 if over.instead == device and _is_better(over, source):
-                    self._note(device, f"{over.source} ({over.device.provenance.value}): {over.why}", over.fix)
+                    self._note(device, _passed_over(over), over.fix)
 
     def _note(self, device: str, text: str, fix: str) -> None:
         if (text, fix) not in self._texts:
@@ -136,8 +137,9 @@ def _table(sources: Iterable[Source], notes: _Notes) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("device", no_wrap=True)
     table.add_column("kind", overflow="fold")
-    for column in ("covers", "read by", "provenance"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("covers", no_wrap=True)
+    table.add_column("read by", overflow="fold", min_width=len("read by"))
+    table.add_column("provenance", no_wrap=True)
     for column in ("every", "±"):
         table.add_column(column, no_wrap=True, justify="right")
     if notes:
@@ -148,7 +150,7 @@ def _table(sources: Iterable[Source], notes: _Notes) -> Table:
             device.device,
             device.kind or device.model or UNKNOWN,
             device.domain,
-            source.name,
+            device.source or source.name,
             Text(device.provenance.value, style=_STYLES.get(device.provenance, _COMPUTED)),
             _duration(update_period_ns(source) / NS_PER_SECOND or None),
             f"{device.systematic_ratio:.0%}",
@@ -180,18 +182,20 @@ def _duration(seconds: float | None) -> str:
 
 
 def _print_missing(found: Found, advice: Advice, console: Console) -> None:
-    """Print what no device covers, each part of the server by its name; then what is missing besides."""
+    """Print the parts of the server that no device covers, each by its name; then what is lacking besides."""
     bare = uncovered(source.device for source in found.sources)
-    by_component = {component: [k for k in advice.missing if k.component == component] for component in bare}
-    others = [lack for lack in advice.missing if lack.component not in bare]
-    if bare or others:
+    if bare:
         _print_heading("not measured here", console)
-    width = max((len(component) for component in (*bare, *(k.component or k.source for k in others))), default=0)
-    for component, lacks in by_component.items():
+    width = max(map(len, bare), default=0)
+    for component in bare:
+        lacks = [(component, lack) for lack in advice.missing if lack.component == component]
         if not lacks:
             _print_item(component.ljust(width), "nothing was found that tells of it", "", console)
-        _print_lacks([(component, lack) for lack in lacks], width, console)
-    _print_lacks([(lack.component or lack.source, lack) for lack in others], width, console)
+        _print_lacks(lacks, width, console)
+    others = [(lack.component or lack.source, lack) for lack in advice.missing if lack.component not in bare]
+    if others:
+        _print_heading("lacking besides", console)
+    _print_lacks(others, max((len(name) for name, _ in others), default=0), console)
 
 
 def _print_lacks(lacks: Sequence[tuple[str, Lack]], width: int, console: Console) -> None:
@@ -205,8 +209,11 @@ def _print_passed_over(passed_over: Sequence[PassedOver], console: Console) -> N
         _print_heading("found, and left out: each joule is counted once", console)
     width = max((len(over.device.device) for over in passed_over), default=0)
     for over in passed_over:
-        text = f"{over.source} ({over.device.provenance.value}): {over.why}"
-        _print_item(over.device.device.ljust(width), text, "", console)
+        _print_item(over.device.device.ljust(width), _passed_over(over), "", console)
+
+
+def _passed_over(over: PassedOver) -> str:
+    return f"{over.device.source or over.source} ({over.device.provenance.value}): {over.why}"
 
 
 def _print_heading(text: str, console: Console) -> None:

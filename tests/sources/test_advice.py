@@ -96,3 +96,14 @@ def test_the_parts_that_nobody_measures_are_named() -> None:
     """A machine with a CPU alone has no figure of three parts of it."""
     assert uncovered([RAPL_CPU]) == ("accelerator", "dram", "overhead")
     assert uncovered([device("x", component) for component in (ACCELERATOR, CPU, DRAM)]) == ("overhead",)
+
+
+def test_what_a_whole_contains_is_not_missing() -> None:
+    """A module has its CPU and memory in its figure: who cannot read RAPL beside it lacks nothing."""
+    module = device("gpu-0", domain="module", source="nvml")
+
+    assert uncovered([module]) == ("overhead",)
+    assert advise([module], [lack("rapl", "cpu"), lack("rapl", "dram")]).moot == (
+        lack("rapl", "cpu"),
+        lack("rapl", "dram"),
+    )

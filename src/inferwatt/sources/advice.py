@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from inferwatt.records import Component, Device, Provenance
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
-from inferwatt.sources.choice import provenance_rank
+from inferwatt.sources.choice import COVERS, provenance_rank
 
 _CAN_BE = {
     "nvml": Provenance.MEASURED,
@@ -21,6 +21,7 @@ _CAN_BE = {
 """The best that a source can give; of another package's the best is assumed."""
 _VENDORS = {"nvml": "nvidia", "amdsmi": "amd"}
 _COMPONENTS = tuple(component.value for component in Component)
+_WITHIN = frozenset({Component.CPU, Component.DRAM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ def advise(devices: Sequence[Device], lacks: Iterable[Lack]) -> Advice:
     missing: list[Lack] = []
     moot: list[Lack] = []
     for lack in lacks:
-        covered = [device for device in devices if device.component == lack.component]
-        worse = [device for device in covered if _would_improve(lack, device)]
+        covered = [device for device in devices if lack.component in _tells_of(device)]
+        worse = [device for device in covered if device.component == lack.component and _would_improve(lack, device)]
         for device in worse:
             better.setdefault(device.device, []).append(lack)
         if not worse:
@@ -59,8 +60,13 @@ def advise(devices: Sequence[Device], lacks: Iterable[Lack]) -> Advice:
 
 def uncovered(devices: Iterable[Device]) -> tuple[str, ...]:
     """Return the parts of a server of which no device tells anything."""
-    covered = {device.component.value for device in devices}
+    covered: set[str] = set().union(*map(_tells_of, devices))
     return tuple(component for component in _COMPONENTS if component not in covered)
+
+
+def _tells_of(device: Device) -> frozenset[str]:
+    """Return the parts of a server that are in a device's figure; a module has its CPU and memory in it."""
+    return frozenset({device.component.value, *(COVERS.get(device.domain, frozenset()) & _WITHIN)})
 
 
 def _would_improve(lack: Lack, device: Device) -> bool:

@@ -204,7 +204,7 @@ def _origin(source: "Source") -> tuple[str, str]:
 
 
 def _told(source: "Source") -> str:
-    return f"{source.name} ({source.device.provenance.value})"
+    return f"{source.device.source or source.name} ({source.device.provenance.value})"
 
 
 def _of(source: "Source") -> str:
