@@ -124,6 +124,14 @@ def test_a_gpu_alone_is_preferred_to_its_module() -> None:
     assert why(module, *parts) == ["nvml gpu-7: it covers the whole module, and gpu-0 the GPU alone"]
 
 
+def test_an_exporters_gpu_is_no_part_to_prefer_to_our_module() -> None:
+    """It has the figure from the same driver, whose counter covers the module whatever the exporter calls it."""
+    module = gpu("nvml", 0, "GPU-a", domain="module")
+
+    assert kept(gpu("reported", 0, "GPU-a"), module) == [("nvml", "gpu-0")]
+    assert kept(gpu("reported", 0, "GPU-a"), gpu("reported", 1, "GPU-a", domain="module")) == [("reported", "gpu-0")]
+
+
 def test_a_module_without_a_uuid_stands_beside_no_gpu() -> None:
     """A rail that calls itself the module does not say of which GPU: beside any it could be counted twice."""
     module = read_by("hwmon", "module-0", ACCELERATOR, domain="module", provenance=SAMPLED)

@@ -38,6 +38,7 @@ COVERS: Mapping[str, frozenset[Component]] = {
 WHOLES = frozenset({"module", "psys"})
 """Domains that may contain an accelerator, which others read alone."""
 PROVENANCES = tuple(Provenance)
+_NEAR = ({Provenance.MEASURED, Provenance.SAMPLED}, {Provenance.REPORTED})
 _NEARNESS = ("nvml", "amdsmi", "rapl", "hwmon", "redfish", "ipmi")
 _OTHERS = "reported"
 _HOST = (Component.CPU, Component.DRAM, Component.OVERHEAD)
@@ -89,8 +90,11 @@ class _Chooser:
         return Choice(tuple(named for _, named in kept), tuple(self._closed), tuple(self._passed_over))
 
     def _accelerators(self, ranked: Iterable["Source"]) -> None:
-        """Take up each accelerator once; a module after the parts, so that it stands only where there are none."""
-        for source in sorted(ranked, key=lambda s: (_is_computed(s.device), _is_whole(s.device))):
+        """Take up each accelerator once; a module after the parts, so that it stands only where there are none.
+
+        A part that an exporter tells of is none: it has its figure from the same driver, and not the driver's scopes.
+        """
+        for source in sorted(ranked, key=lambda s: (_distance(s.device), _is_whole(s.device))):
             device = source.device
             twin = self._first(partial(_same_hardware, device))
             if twin is None and not device.uuid and (_is_computed(device) or _is_whole(device)):
@@ -182,7 +186,12 @@ def _is_server(device: Device) -> bool:
 
 
 def _is_computed(device: Device) -> bool:
-    return provenance_rank(device.provenance) >= provenance_rank(Provenance.MODELLED)
+    return _distance(device) == len(_NEAR)
+
+
+def _distance(device: Device) -> int:
+    """Return how far a figure is from the hardware: 0 is read there, 1 is told by who read it, 2 is computed."""
+    return next((n for n, near in enumerate(_NEAR) if device.provenance in near), len(_NEAR))
 
 
 def _same_hardware(one: Device, other: Device) -> bool:
