@@ -9,7 +9,7 @@ import pytest
 from tests.docs.documents import DOCS, ROOT, name_of
 
 POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-PAGES = sorted([*(DOCS / "sources").glob("*.md"), *(DOCS / "servers").glob("*.md")])
+PAGES = sorted(page for room in ("sources", "servers") for page in (DOCS / room).glob("*.md") if page.name != "README.md")
 PARTS = ["Requirements", "Metrics", "Configuration", "More information"]
 
 
