@@ -227,7 +227,7 @@ _WORK = (
 )
 
 _HEALTH = (
-    _gauge("inferwatt_source_up", "1 if the energy source delivers, 0 if it failed or is gone.", ("source",)),
+    _gauge("inferwatt_source_up", "1 if a device of the source delivers, 0 if it was asked to no avail.", ("source",)),
     _counter("inferwatt_samples_total", "Readings taken from the device.", ("device",)),
     _counter("inferwatt_samples_lost_total", "Readings that failed or came too late to be taken.", ("device",)),
     _counter(
