@@ -1,6 +1,5 @@
 """The modelled CPU: exact sums, the table's rows, and this machine."""
 
-import re
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -11,15 +10,14 @@ from hypothesis import strategies as st
 
 from inferwatt.errors import SourceRetry
 from inferwatt.records import Component, Provenance
-from inferwatt.sources import SourcesConfig
-from inferwatt.sources.coefficients import AMD, ARM, INTEL, ROWS, Coefficients, Cpu, coefficients, microarchitecture
+from inferwatt.sources import Found, SourcesConfig
+from inferwatt.sources.coefficients import AMD, INTEL, Coefficients, Cpu, microarchitecture
 from inferwatt.sources.modelled import ModelledCpu, PsutilTime, discover, identify
 from inferwatt.sources.procfs import TICK_NS
 
-from .trees import Proc, read
+from .trees import Dmi, Proc, cpuinfo, read
 
 TABLE = Coefficients("Zen 5", 353_385, 1_976_562, 0.59, known=True)
-CPUINFO = "processor\t: {}\nvendor_id\t: {}\ncpu family\t: {}\nmodel\t\t: {}\nmodel name\t: {}\nstepping\t: {}\n\n"
 
 
 class ScriptedTime:
@@ -105,7 +103,7 @@ def test_an_idle_second_and_a_busy_second_cost_what_the_table_says() -> None:
 def test_steal_guest_idle_and_waiting_are_not_work(tmp_path: Path) -> None:
     """Time stolen from this machine is another's, and guest time is already inside user time."""
     proc = Proc(tmp_path)
-    proc.cpuinfo(CPUINFO.format(0, AMD, 26, 2, "AMD EPYC", 1))
+    proc.cpuinfo(cpuinfo(AMD, 26, 2))
     source = discover(SourcesConfig(proc_root=str(tmp_path))).sources[0]
     source.read(0)
     proc.host(0, idle=500, steal=500, iowait=500)
@@ -119,79 +117,67 @@ def test_steal_guest_idle_and_waiting_are_not_work(tmp_path: Path) -> None:
         source.read(3 * 10**9)
 
 
-@pytest.mark.parametrize(
-    ("cpu", "expected"),
-    [
-        (Cpu(AMD, 26, 2), "Zen 5"),
-        (Cpu(AMD, 26, 17), "Zen 5c"),
-        (Cpu(AMD, 26, 68), "Zen 4/5 AM5"),
-        (Cpu(AMD, 25, 97), "Zen 4/5 AM5"),
-        (Cpu(AMD, 25, 160), "Zen 4c"),
-        (Cpu(AMD, 25, 17), "Zen 4"),
-        (Cpu(AMD, 25, 1), "Zen 3"),
-        (Cpu(AMD, 23, 49), "Zen 2"),
-        (Cpu(AMD, 23, 1), "Zen"),
-        (Cpu(INTEL, 6, 173), "Granite Rapids"),
-        (Cpu(INTEL, 6, 175), "Sierra Forest"),
-        (Cpu(INTEL, 6, 207), "Emerald Rapids"),
-        (Cpu(INTEL, 6, 143), "Sapphire Rapids"),
-        (Cpu(INTEL, 6, 106), "Ice Lake"),
-        (Cpu(INTEL, 6, 85, 11), "Cooper Lake"),
-        (Cpu(INTEL, 6, 85, 7), "Cascade Lake"),
-        (Cpu(INTEL, 6, 85, 4), "Skylake"),
-        (Cpu(INTEL, 6, 79), "Broadwell"),
-        (Cpu(INTEL, 6, 63), "Haswell"),
-        (Cpu(INTEL, 6, 62), "Ivy Bridge"),
-        (Cpu(INTEL, 6, 45), "Sandy Bridge"),
-        (Cpu(INTEL, 6, 158, 10), "Coffee Lake"),
-        (Cpu(ARM, part=0xD0C), "Neoverse N1"),
-        (Cpu(INTEL, 6, 158, 9), ""),
-        (Cpu(AMD, 27, 1), ""),
-        (Cpu(ARM, part=0xD40), ""),
-        (Cpu(), ""),
-    ],
-)
-def test_a_processor_is_known_by_its_numbers(cpu: Cpu, expected: str) -> None:
-    """Family, model and stepping name the microarchitecture; a name like "AMD EPYC" says nothing."""
-    assert microarchitecture(cpu) == expected
-
-
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.microarchitecture)
-def test_every_row_is_plausible_and_says_where_it_is_from(row: object) -> None:
-    """Idle is less than full load, the pattern is a pattern, and there are results behind it."""
-    assert row in ROWS
-    entry = next(entry for entry in ROWS if entry is row)
-
-    assert 0 < entry.idle_uw < entry.full_uw < 10_000_000
-    assert entry.results >= 3
-    assert re.compile(entry.match)
-
-
-def test_no_bound_is_tighter_than_forty_percent() -> None:
-    """However alike the servers of a row are, the model does not know the load."""
-    assert min(coefficients(Cpu(AMD, 26, 2)).systematic_ratio, coefficients(Cpu()).systematic_ratio) >= 0.40
-
-
-@pytest.mark.parametrize("cpu", [Cpu(AMD, 99), Cpu(INTEL, 6, 1), Cpu(ARM, part=1), Cpu()])
-def test_an_unknown_processor_gets_an_interval_that_spans_the_rows(cpu: Cpu) -> None:
-    """Its bounds hold every row that it could be; it is no row in disguise."""
-    table = coefficients(cpu)
-    rows = [row for row in ROWS if row.vendor == cpu.vendor] or ROWS
-
-    assert not table.known
-    for row in rows:
-        assert abs(row.idle_uw - table.idle_uw) <= table.idle_uw * table.systematic_ratio
-        assert abs(row.full_uw - table.full_uw) <= table.full_uw * table.systematic_ratio
-
-
 def test_an_unknown_processor_is_named_as_a_lack(tmp_path: Path) -> None:
     """Who has one learns that the interval is wide, and which numbers to report."""
-    Proc(tmp_path).cpuinfo(CPUINFO.format(0, "CentaurHauls", 7, 59, "VIA", 0) + CPUINFO.format(1, "x", 0, 0, "", 0))
+    Proc(tmp_path).cpuinfo(cpuinfo("CentaurHauls", 7, 59, cpus=2))
 
     result = discover(SourcesConfig(proc_root=str(tmp_path)))
 
     assert result.sources[0].device.kind == "unknown CPU, 2 logical CPUs"
-    assert result.lacks[0].where == "CentaurHauls family 7 model 59 VIA"
+    assert result.lacks[0].where == "CentaurHauls family 7 model 59 a processor"
+
+
+def instance(root: Path, product_name: str, text: str) -> Found:
+    """Return what is found on an instance of Amazon's of this type, with this /proc/cpuinfo."""
+    root.mkdir(exist_ok=True)
+    Proc(root).cpuinfo(text)
+    Dmi(root).says(sys_vendor="Amazon EC2", product_name=product_name)
+    return discover(SourcesConfig(sysfs_root=str(root), proc_root=str(root)))
+
+
+def test_the_instance_type_tells_a_processor_that_cpuid_does_not(tmp_path: Path) -> None:
+    """An m7i is a Sapphire Rapids, which is what it is called, with the cloud's name beside it."""
+    result = instance(tmp_path, "m7i.large", cpuinfo(INTEL, 6, 1, cpus=2))
+
+    assert result.sources[0].device.kind == "Sapphire Rapids, 2 logical CPUs, Amazon EC2 m7i.large"
+    assert result.lacks == ()
+
+
+def test_cpuid_stands_over_the_instance_type(tmp_path: Path) -> None:
+    """What this very machine has is not what a list says of its kind."""
+    assert instance(tmp_path, "m7i.large", cpuinfo(INTEL, 6, 0xCF)).sources[0].device.kind.startswith("Emerald Rapids")
+
+
+def test_a_logical_cpu_that_is_a_whole_core_costs_two_threads(tmp_path: Path) -> None:
+    """An m7a shows one CPU for each core of a Zen 4; an m6a of the same size, one for each thread of a Zen 3."""
+    whole = instance(tmp_path / "whole", "m7a.large", cpuinfo(AMD, 25, 17, cpus=2)).sources[0].device
+    single = instance(tmp_path / "thread", "m6a.large", cpuinfo(AMD, 25, 1, cpus=2)).sources[0].device
+
+    assert (whole.idle_watts, whole.max_watts) == (4 * 0.331250, 4 * 1.864583)
+    assert (single.idle_watts, single.max_watts) == (2 * 0.421875, 2 * 1.828125)
+
+
+def test_a_gpu_that_cannot_be_seen_is_a_lack_and_no_joules(tmp_path: Path) -> None:
+    """Between its idle power and its limit is no figure: a p5 whose GPUs a container does not show."""
+    result = instance(tmp_path, "p5.48xlarge", cpuinfo(AMD, 25, 1))
+
+    assert [source.device.component for source in result.sources] == [Component.CPU]
+    assert [(lack.component, lack.source) for lack in result.lacks] == [(Component.ACCELERATOR, "modelled")]
+    assert "Amazon EC2 p5.48xlarge has NVIDIA H100" in result.lacks[0].what
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "lacks"),
+    [("0x10de", "0x030200", 0), ("0x1002", "0x120000", 0), ("0x10de", "0x040300", 1), ("0x1013", "0x030000", 1)],
+)
+def test_a_gpu_on_the_bus_is_its_own_sources_matter(tmp_path: Path, vendor: str, kind: str, lacks: int) -> None:
+    """That source says why it is not read; an audio function or a console's graphics is no accelerator."""
+    function = tmp_path / "bus" / "pci" / "devices" / "0000:53:00.0"
+    function.mkdir(parents=True)
+    (function / "vendor").write_text(f"{vendor}\n")
+    (function / "class").write_text(f"{kind}\n")
+
+    assert len(instance(tmp_path, "p5.48xlarge", cpuinfo(AMD, 25, 1)).lacks) == lacks
 
 
 def test_a_host_without_proc_is_a_lack(tmp_path: Path) -> None:
@@ -222,7 +208,7 @@ def test_psutil_counts_the_same_work() -> None:
 
 def test_this_machine_draws_between_its_idle_and_its_full_power() -> None:
     """The real /proc of this machine gives a counter that grows within the model's bounds."""
-    result = discover(SourcesConfig())
+    result = discover(SourcesConfig(cloud_metadata=False))
     source = result.sources[0]
     first = read(source, time.monotonic_ns())
     end_ns = first.t_ns + 200_000_000

@@ -56,6 +56,59 @@ class Powercap:
         return folder
 
 
+class Hwmon:
+    """A tree like /sys/class/hwmon: numbered links to chips, each below the device that it is of."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.links = root / "class" / "hwmon"
+        self.links.mkdir(parents=True)
+
+    def chip(self, number: int, name: str, device: str, *, with_device: bool = False) -> Path:
+        """Add chip `hwmonN` of a device, and return the folder of its files: its own, or as of old the device's."""
+        behind = self.root / "devices" / device
+        folder = behind / "hwmon" / f"hwmon{number}"
+        folder.mkdir(parents=True)
+        (folder / "device").symlink_to(behind)
+        (self.links / f"hwmon{number}").symlink_to(folder)
+        files = behind if with_device else folder
+        (files / "name").write_text(f"{name}\n")
+        return files
+
+    def grace(self, number: int, meter: str, power_uw: int | str, *, interval_ms: int = 50) -> Path:
+        """Add one ACPI power meter of a Grace socket, as drivers/hwmon/acpi_power_meter.c lays out its files."""
+        files = self.chip(number, "power_meter", f"ACPI000D:{number:02x}", with_device=True)
+        (files / "power1_oem_info").write_text(f"{meter}\n")
+        (files / "power1_average").write_text(f"{power_uw}\n")
+        (files / "power1_average_interval").write_text(f"{interval_ms}\n")
+        return files
+
+    def ina3221(self, number: int, device: str, rails: dict[int, tuple[str, int, int]]) -> Path:
+        """Add a power monitor with these channels: label, mV and mA; as drivers/hwmon/ina3221.c shows them."""
+        files = self.chip(number, "ina3221", device)
+        (files / "in7_label").write_text("sum of shunt voltages\n")
+        (files / "in7_input").write_text("760\n")
+        (files / "curr4_input").write_text("360\n")
+        for channel, (label, millivolts, milliamperes) in rails.items():
+            (files / f"in{channel}_label").write_text(f"{label}\n")
+            (files / f"in{channel}_input").write_text(f"{millivolts}\n")
+            (files / f"curr{channel}_input").write_text(f"{milliamperes}\n")
+        return files
+
+
+class Dmi:
+    """What the firmware says of the machine, as /sys/class/dmi/id shows it."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder = root / "class" / "dmi" / "id"
+
+    def says(self, **words: str) -> None:
+        """Set files, e.g. ``sys_vendor="Amazon EC2"``."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in words.items():
+            (self.folder / name).write_text(f"{text}\n")
+
+
 class Proc:
     """A /proc of our own making."""
 

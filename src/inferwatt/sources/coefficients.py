@@ -18,7 +18,10 @@ What such a figure can and cannot say (all of it is in `systematic_ratio`):
 - A straight line from idle to full load is off by -35% to +30% (5th and 95th percentile at the worst of nine load
   levels, 229 servers of 2016 and later in github.com/green-coding-solutions/spec-power-model,
   ``data/spec_data_cleaned_unmelted.csv``, last changed 2022-10-30): too low at 10%, too high at 60%. `LINE_RATIO`.
-- A logical CPU is taken for a hardware thread. Where a cloud sells whole cores, the true share is up to twice this.
+- A logical CPU is taken for a hardware thread, for two where the cloud is known to sell whole cores (instances.py).
+  Where it does so unknown to us, the true share is up to twice this.
+- It has the server's memory, fans and losses in it. So there is no figure for DRAM beside it: that would count it
+  twice.
 
 Which CPUID is which microarchitecture: Linux, arch/x86/include/asm/intel-family.h and arch/x86/kernel/cpu/amd.c.
 EPYC 8004 (Siena) has the CPUID of Zen 4c, but its small servers are not in that row.
@@ -142,13 +145,14 @@ def microarchitecture(cpu: Cpu) -> str:
     return ""
 
 
-def coefficients(cpu: Cpu) -> Coefficients:
+def coefficients(cpu: Cpu, otherwise: str = "") -> Coefficients:
     """Return the row of this processor, or where it has none an interval over the rows that it could be.
 
-    The interval spans the rows of the same vendor (all rows where that is unknown too): its centre is the figure and
-    its half-width enters the uncertainty, so that nobody takes it for a row.
+    `otherwise` is the microarchitecture by other knowledge, for a CPUID that does not tell. The interval spans the
+    rows of the same vendor (all rows where that is unknown too): its centre is the figure and its half-width enters
+    the uncertainty, so that nobody takes it for a row.
     """
-    name = microarchitecture(cpu)
+    name = microarchitecture(cpu) or otherwise
     for row in ROWS:
         if row.microarchitecture == name:
             return Coefficients(name, row.idle_uw, row.full_uw, _bound(row.spread_ratio), known=True)

@@ -5,11 +5,16 @@
 
 `idle` and `full` are watts per logical CPU of this microarchitecture (coefficients.py names the publication of each
 row and what it leaves out), `n` is how many logical CPUs this host shows, so a virtual machine gets its share of the
-real one. Busy is user + nice + system + irq + softirq: time stolen by the hypervisor is somebody else's.
+real one. Busy is user + nice + system + irq + softirq: time stolen by the hypervisor is somebody else's. Which
+processor it is says CPUID, else the cloud's instance type, which also tells where a logical CPU is a whole core
+(instances.py).
 
 Known errors, all in ``systematic_ratio``, +-40% at the very least: the line is straight where servers are not, the
 load was Java and not matrix products, a thread is taken for half a core, the frequency is not known. An unknown
-processor gets an interval over the rows that it could be, never a default in disguise. DRAM is absent here, not zero.
+processor gets an interval over the rows that it could be, never a default in disguise.
+
+Not modelled: DRAM, since the coefficients are those of whole servers with their memory in them; and a GPU, since its
+use cannot be known without its driver, and anything between idle and its limit is not a figure.
 
 The sum is exact: both terms are integers in femtojoules (µW times ns), and the remainder below a microjoule is carried.
 """
@@ -18,13 +23,16 @@ import os
 import platform
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from inferwatt.records import Component, Device, Provenance, Reading
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
+from inferwatt.sources.cloud import Instance, recognise
 from inferwatt.sources.coefficients import PUBLICATION, Coefficients, Cpu, coefficients, describe_cpuinfo
+from inferwatt.sources.instances import series_of
 from inferwatt.sources.procfs import HostTime
 from inferwatt.units import NS_PER_SECOND
 
@@ -32,6 +40,9 @@ DEVICE = "cpu"
 PERIOD_NS = 100_000_000
 """The kernel counts CPU time in steps of 10 ms: shorter readings would be mostly rounding."""
 FJ_PER_UJ = 1_000_000_000
+_GPU_VENDORS = frozenset({"0x10de", "0x1002"})
+_GPU_CLASSES = ("0x03", "0x12")
+"""Display controllers and processing accelerators (PCI Code and ID Assignment Specification)."""
 
 
 class BusyTime(Protocol):
@@ -52,7 +63,7 @@ class ModelledCpu:
     name = "modelled"
     period_ns = PERIOD_NS
 
-    def __init__(self, cpu: Cpu, logical_cpus: int, table: Coefficients, host: BusyTime) -> None:
+    def __init__(self, cpu: Cpu, logical_cpus: int, table: Coefficients, host: BusyTime, where: str = "") -> None:
         self._host = host
         self._idle_uw = table.idle_uw * logical_cpus
         self._busy_uw = table.full_uw - table.idle_uw
@@ -61,7 +72,7 @@ class ModelledCpu:
         self._energy_fj = 0
         self.device = Device(
             device=DEVICE,
-            kind=f"{table.kind}, {logical_cpus} logical CPUs",
+            kind=", ".join(filter(None, (table.kind, f"{logical_cpus} logical CPUs", where))),
             domain="package",
             component=Component.CPU,
             provenance=Provenance.MODELLED,
@@ -116,10 +127,16 @@ def discover(settings: SourcesConfig) -> Found:
     try:
         cpu, logical_cpus, host = _host(settings)
     except (OSError, ImportError) as exc:
-        return Found(lacks=(Lack(f"the CPU cannot be modelled: {exc}", settings.proc_root, "pip install psutil"),))
-    table = coefficients(cpu)
-    lacks = () if table.known else (_unknown(cpu, table),)
-    return Found((ModelledCpu(cpu, logical_cpus, table, host),), lacks)
+        what = f"the CPU cannot be modelled: {exc}"
+        return Found(lacks=(Lack(what, settings.proc_root, "pip install psutil", ModelledCpu.name, Component.CPU),))
+    instance = recognise(settings.sysfs_root, is_guest=cpu.is_guest, may_ask=settings.cloud_metadata)
+    series = series_of(instance)
+    table = coefficients(cpu, series.microarchitecture)
+    lacks = [] if table.known else [_unknown(cpu, table)]
+    if series.accelerator and not _sees_accelerators(Path(settings.sysfs_root)):
+        lacks.append(_unseen(instance, series.accelerator))
+    table = replace(table, idle_uw=table.idle_uw * series.threads, full_uw=table.full_uw * series.threads)
+    return Found((ModelledCpu(cpu, logical_cpus, table, host, instance.name),), tuple(lacks))
 
 
 def _host(settings: SourcesConfig) -> tuple[Cpu, int, BusyTime]:
@@ -142,9 +159,36 @@ def identify(text: str) -> Cpu:
     return Cpu(match[4], family, model, stepping, text)
 
 
+def _sees_accelerators(sysfs_root: Path) -> bool:
+    """Return whether a GPU of NVIDIA or AMD is on the PCI bus: then its own source says what there is to say."""
+    return any(
+        _text(function / "vendor") in _GPU_VENDORS and _text(function / "class").startswith(_GPU_CLASSES)
+        for function in sysfs_root.glob("bus/pci/devices/*")
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _unseen(instance: Instance, accelerator: str) -> Lack:
+    return Lack(
+        what=f"{instance.name} has {accelerator} that cannot be seen from here; without their use there is no figure",
+        where="/sys/bus/pci/devices",
+        fix="give the agent /sys and the devices: docker run --gpus all -v /sys:/sys:ro",
+        source=ModelledCpu.name,
+        component=Component.ACCELERATOR,
+    )
+
+
 def _unknown(cpu: Cpu, table: Coefficients) -> Lack:
     return Lack(
         what=f"no published power for this processor: an interval of +-{table.systematic_ratio:.0%} is used",
         where=f"{cpu.vendor or 'unknown vendor'} family {cpu.family} model {cpu.model} {cpu.name}".strip(),
         fix="none needed; open an issue with these numbers, or measure with RAPL on bare metal",
+        source=ModelledCpu.name,
+        component=Component.CPU,
     )
