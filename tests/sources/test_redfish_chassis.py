@@ -47,7 +47,7 @@ def test_of_several_servers_none_is_guessed() -> None:
 
     with pytest.raises(
         SourceRetry,
-        match=r'which is this server is not clear: 1 \(RackMount\), 2\n.*\n.*sources.redfish.chassis = "1" or "2"$',
+        match=r"name this server's in sources.redfish.chassis: 1 \(RackMount\), 2\n.*\n.*chassis = .1. or .2.$",
     ):
         ask(*listed)
 

@@ -9,6 +9,7 @@ from inferwatt.errors import SourceGone, SourceRetry
 from inferwatt.records import Condition, Device, Reading
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Said, Source
+from inferwatt.sources.sampler import Sampler
 from inferwatt.sources.slow import (
     MOST_POSTPONED_NS,
     Postponed,
@@ -256,6 +257,24 @@ def test_who_wants_to_know_at_once_polls_once() -> None:
     bench.clock.advance(20 * SECOND)
     bench.views[0].look()
     assert len(bench.asked_ns) == 2
+
+
+def test_the_sampler_counts_samples_and_not_reads() -> None:
+    """A device is up from its first sample on, and down from a failed poll until the next sample."""
+    bench = Bench([{}, watts(5000), TIRED, watts(5000)])
+    sampler = Sampler(bench.views, None, bench.clock, lambda _record: None)
+    seen = []
+    for _ in range(4):
+        bench.poller.step(bench.clock.monotonic_ns())
+        for _ in range(2):
+            bench.clock.advance(5 * SECOND)
+            sampler.poll(bench.clock.monotonic_ns())
+            health = sampler.health().sources[0]
+            seen.append((health.up, health.samples, health.lost))
+
+    quiet, good, bad, again = seen[::2]
+    assert seen[1::2] == seen[::2]
+    assert (quiet, good, bad, again) == ((False, 0, 0), (True, 1, 0), (False, 1, 1), (True, 2, 1))
 
 
 def test_it_is_a_source() -> None:

@@ -71,7 +71,7 @@ class Bmc:
             raise SourceRetry(what, where=self._where, fix=_setting(found))
         tops = choose(found)
         if len(tops) > 1:
-            what = f"the BMC says the power of several chassis, and which is this server is not clear: {_names(tops)}"
+            what = f"several chassis have a power, name this server's in sources.redfish.chassis: {_names(tops)}"
             raise SourceRetry(what, where=self._where, fix=_setting(tops))
         if not tops or tops[0].meter is None:
             reasons = "; ".join(f"chassis {each.name}: {each.why_not}" for each in found if each.why_not)

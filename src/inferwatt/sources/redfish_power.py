@@ -145,7 +145,8 @@ def sensor_of(environment: Document) -> str:
 
 def is_absent(found: object) -> bool:
     """Tell whether a resource says of itself that it is not there or off. No ``Status`` at all says nothing."""
-    return inner(found, "Status", "State") in _ABSENT
+    state = inner(found, "Status", "State")
+    return isinstance(state, str) and state in _ABSENT
 
 
 def choose(chassis: Sequence[Chassis]) -> list[Chassis]:

@@ -238,6 +238,8 @@ class Sampler:
         if failure is not None:
             self._failed(job, began_ns, failure)
             return True
+        if result is None:  # nothing new: no sample, and no recovery from a failure either
+            return True
         job.samples += 1
         job.last_failed = False
         if isinstance(result, Reading):
