@@ -156,6 +156,7 @@ def test_a_jetson_module_is_read_as_a_whole_where_it_has_one_rail_for_all(hwmon:
     assert names(result) == ["gpu-0"]
     assert read(result.sources[0], 0).power_mw == 6_000
     assert (result.sources[0].device.component, result.sources[0].device.domain) == (Component.ACCELERATOR, "module")
+    assert result.sources[0].device.uuid == ""  # a chip's name is not how NVML knows the GPU: it goes by gpu-0
 
 
 def test_a_jetson_agx_orin_is_read_by_its_three_disjoint_rails(hwmon: Hwmon) -> None:

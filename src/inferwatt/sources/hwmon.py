@@ -204,7 +204,8 @@ def _device(channel: Channel) -> Device:
         max_watts=MOST_WATTS if counts else None,
         vendor="AMD" if counts else "NVIDIA",
         model=channel.label,
-        uuid=channel.identity,
+        # a GPU goes by its name: no other source would know it by a chip's
+        uuid="" if rail.component is Component.ACCELERATOR else channel.identity,
         source=HwmonRail.name,
     )
 
