@@ -139,7 +139,8 @@ not measured here
                (/sys/class/powercap/intel-rapl:0/energy_uj)
                fix: {FIX}
   dram         nothing was found that tells of it
-  overhead     nothing was found that tells of it"""
+  overhead     no BMC is named that could tell what the whole server draws
+               fix: in the configuration: [[sources.redfish]] with its url, or sources.ipmi.enabled = true"""
     )
 
 

@@ -26,6 +26,14 @@ _STYLES = {
     Provenance.REPORTED: "cyan",
 }
 _COMPUTED = "yellow"
+_NOTHING = ("nothing was found that tells of it", "")
+_BARE = {
+    "overhead": (
+        "no BMC is named that could tell what the whole server draws",
+        "in the configuration: [[sources.redfish]] with its url, or sources.ipmi.enabled = true",
+    ),
+}
+"""What is said of a part of the server of which nothing was found and nothing is lacking, and the remedy."""
 _INDENT = 4
 _LEAST_COLUMNS = 20
 
@@ -190,7 +198,7 @@ def _print_missing(found: Found, advice: Advice, console: Console) -> None:
     for component in bare:
         lacks = [(component, lack) for lack in advice.missing if lack.component == component]
         if not lacks:
-            _print_item(component.ljust(width), "nothing was found that tells of it", "", console)
+            _print_item(component.ljust(width), *_BARE.get(component, _NOTHING), console)
         _print_lacks(lacks, width, console)
     others = [(lack.component or lack.source, lack) for lack in advice.missing if lack.component not in bare]
     if others:
