@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from inferwatt.ledger.rows import DeviceState
 from inferwatt.records import Device, Event, EventKind, Provenance, Reading
+from inferwatt.residual import OVERHEAD
 
 _GOES_ON = frozenset({Provenance.MEASURED, Provenance.REPORTED})
 """Counters that live outside this process, and so go on without it."""
@@ -49,5 +50,5 @@ class Gaps:
         return [
             DeviceState(name, self._boot_id, counter_uj, t_ns, self._wraps.get(name))
             for name, (t_ns, counter_uj) in closed.items()
-            if name in devices and devices[name].provenance in _GOES_ON
+            if name in devices and devices[name].provenance in _GOES_ON and devices[name].domain != OVERHEAD
         ]

@@ -7,13 +7,12 @@ takes them in the same order. It has no clock and no socket: the agent, a test a
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from inferwatt.attribution.accounts import TickEnergy, merged
 from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
-from inferwatt.placement import HOST_COMPONENTS, Placement
+from inferwatt.placement import Placement
 from inferwatt.recording import Meta, Record
 from inferwatt.records import (
     Device,
@@ -22,28 +21,19 @@ from inferwatt.records import (
     EventKind,
     Model,
     Outcome,
+    Reading,
     Request,
     RequestEnergy,
     Sums,
     Usage,
 )
+from inferwatt.residual import SERVER_DOMAIN, Residual
+from inferwatt.transcript import Recorder, Transcript
 
 HOLD_NS = 1_300_000_000
 """How long a tick waits for what is still to be said of it: a server's page is read once a second."""
 SILENT_NS = 2_000_000_000
 """How long no device may be read before time goes on without them."""
-
-
-class Recorder(Protocol):
-    """What keeps the records in the order in which they were taken (recording.RecordingWriter)."""
-
-    def write(self, record: Record) -> None:
-        """Keep one record; OSError where it cannot be kept."""
-        ...
-
-    def write_meta(self, meta: Meta) -> None:
-        """Keep what the recording says of itself; OSError where it cannot be kept."""
-        ...
 
 
 class Metering:
@@ -59,16 +49,17 @@ class Metering:
         on_engine: Callable[[], None] = lambda: None,
     ) -> None:
         self.books = books
-        self.recorder_error = ""
         self._attributor = Attributor(hold_ns=hold_ns)
-        self._recorder = recorder
-        self._meta = replace(meta or Meta(), hold_ns=hold_ns)
+        self._transcript = Transcript(
+            recorder, replace(meta or Meta(), hold_ns=hold_ns), lambda: books.dropped("recording")
+        )
         self._on_engine = on_engine
         self._engines: dict[str, Engine] = {}
         self._models: dict[str, Model] = {}
         self._devices: dict[str, Device] = {}
         self._owners: dict[str, Request] = {}
         self._placement = Placement()
+        self._residual: Residual | None = None
         self._ticks: list[TickEnergy] = []
         self._requests: list[tuple[Request, RequestEnergy]] = []
         self._newest_ns = 0
@@ -78,6 +69,9 @@ class Metering:
     def add_device(self, device: Device) -> None:
         """Make a device known; servers that run on the host's own parts run on this one too, if it is one."""
         if device.device in self._devices:
+            return
+        if device.domain == SERVER_DOMAIN:  # it contains the others: only what is left of it is a device of its own
+            self._residual = self._residual or Residual(device, self._devices, self._attributor.measured_uj)
             return
         self._devices[device.device] = device
         self._placement.add_device(device)
@@ -129,6 +123,8 @@ class Metering:
         if isinstance(record, Usage):
             record = self._placement.joined(record)
             self._move(self._placement.take_moved())
+        elif self._residual is not None and _device_of(record) == self._residual.server.device:
+            return self._of_server(self._residual, record)
         try:
             self._take(record)
         except RecordRejected as exc:
@@ -165,11 +161,22 @@ class Metering:
 
     def _take(self, record: Record) -> None:
         self._attributor.feed(record)
-        if self._recorder is not None:
-            try:
-                self._recorder.write(record)
-            except OSError as exc:
-                self._stop_recording(exc)
+        self._transcript.write(record)
+
+    def _of_server(self, residual: Residual, record: Record) -> bool:
+        """Take what the whole server's meter said, and feed what it leaves for the overhead."""
+        if isinstance(record, Event):
+            residual.failed(record)
+            self.books.events([record])
+            return True
+        left = residual.take(record) if isinstance(record, Reading) else ()
+        if residual.device is not None:
+            self.add_device(residual.device)
+        for each in left:
+            if isinstance(each, Event):
+                self.books.events([each])
+            self.feed(each)
+        return True
 
     def _move(self, names: Iterable[str]) -> None:
         """Place engines anew whose processes were found on another accelerator."""
@@ -240,28 +247,23 @@ class Metering:
 
     def add_clock_pair(self, monotonic_ns: int, unix_ns: int) -> None:
         """Note what time it is on the wall, for the recording."""
-        self._meta = replace(self._meta, clock=(*self._meta.clock, (monotonic_ns, unix_ns)))
-        self._write_meta()
+        self._transcript.describe(clock=(*self._transcript.meta.clock, (monotonic_ns, unix_ns)))
+
+    @property
+    def recorder_error(self) -> str:
+        """Why the recording ended early; empty where it did not."""
+        return self._transcript.error
 
     def _write_meta(self) -> None:
-        if self._recorder is None:
-            return
-        self._meta = replace(
-            self._meta,
+        self._transcript.describe(
             engines=tuple(self._engines.values()),
             models=tuple(self._models.values()),
             devices=tuple(self._devices.values()),
         )
-        try:
-            self._recorder.write_meta(self._meta)
-        except OSError as exc:
-            self._stop_recording(exc)
 
-    def _stop_recording(self, exc: OSError) -> None:
-        """Go on metering without the recording: the meter matters more."""
-        self.recorder_error = exc.strerror or str(exc)
-        self._recorder = None
-        self.books.dropped("recording")
+
+def _device_of(record: Record) -> str:
+    return record.device if isinstance(record, Reading | Event) else ""
 
 
 def _reason(exc: RecordRejected) -> str:

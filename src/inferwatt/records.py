@@ -255,6 +255,8 @@ class EventKind(StrEnum):
     RESET = "reset"
     STALL = "stall"
     LATE = "late"
+    # found by the residual: the devices seem to use more than the server that feeds them
+    NEGATIVE_RESIDUAL = "negative_residual"
 
 
 @dataclass(frozen=True, slots=True)

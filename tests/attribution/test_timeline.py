@@ -152,3 +152,30 @@ def test_power_samples_far_apart_are_not_joined() -> None:
 
     assert ticks_of(timeline, readings) == []
     assert kinds(timeline) == [EventKind.READ_FAILURE]
+
+
+def test_a_gap_in_which_a_counter_may_have_gone_round_unseen_is_a_lower_bound() -> None:
+    """65.7 kJ take 44 s at 1.5 times 1 kW: what a longer gap shows is of no known course, and an event says so."""
+    wraps_at_uj = 65_700_000_000
+    timeline = Timeline(Device("cpu-0", max_watts=1000.0))
+    seconds = (0, 10, 20, 210, 220)
+    ticks = ticks_of(
+        timeline,
+        [Reading(s * 1000 * MS, "cpu-0", s * 700_000_000 % wraps_at_uj, wraps_at_uj=wraps_at_uj) for s in seconds],
+    )
+
+    assert [tick.kind for tick in ticks] == [TickKind.NORMAL, TickKind.NORMAL, TickKind.RESET, TickKind.NORMAL]
+    assert ticks[2].energy_uj == 190 * 700_000_000 - 2 * wraps_at_uj
+    assert kinds(timeline).count(EventKind.RESET) == 1
+
+
+def test_a_slow_power_meter_is_integrated_from_its_second_poll_on() -> None:
+    """A poll each 10 s is known as slow after the first gap; a gap of three polls is none of its own."""
+    timeline = Timeline(Device("server"))
+    ticks = ticks_of(timeline, [Reading(s * 1000 * MS, "server", power_mw=500_000) for s in (0, 10, 20, 40, 140, 150)])
+
+    assert [(tick.t0_ns // (1000 * MS), tick.energy_uj // 10**6) for tick in ticks] == [
+        (10, 5000),
+        (20, 10000),
+        (140, 5000),
+    ]

@@ -10,10 +10,11 @@ import numpy as np
 
 from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
 from inferwatt.attribution.engine import EngineState
+from inferwatt.attribution.overhead import Overhead
 from inferwatt.attribution.sharing import QUIET_NS, Power, Sharing
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.split import apportion, apportion_few
-from inferwatt.attribution.states import NOTHING, Closed, DeviceState, moved_to
+from inferwatt.attribution.states import NOTHING, Closed, DeviceState, give_up, moved_to
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
@@ -35,7 +36,6 @@ from inferwatt.records import (
 )
 from inferwatt.units import NS_PER_SECOND
 
-_STALE_NS = 2 * NS_PER_SECOND
 _BEAT_NS = NS_PER_SECOND // 100
 
 
@@ -66,11 +66,15 @@ class Attributor:
 
     def add_device(self, device: Device) -> None:
         """Make a device known; a device that is known already is kept as it is."""
-        if device.device not in self._devices:
-            slot_class = self._slots.slot_class(device.component, device.provenance, device.systematic_ratio)
-            self._devices[device.device] = DeviceState(
-                device, Timeline(device), Power.of(device), DeviceTotals(), slot_class
-            )
+        if device.device in self._devices:
+            return
+        slot_class = self._slots.slot_class(device.component, device.provenance, device.systematic_ratio)
+        state = DeviceState(device, Timeline(device), Power.of(device), DeviceTotals(), slot_class)
+        if device.component is Component.OVERHEAD:
+            state.overhead = Overhead(slot_class)
+        self._devices[device.device] = state
+        # an overhead is shared by what its devices' ticks were: theirs are closed first
+        self._devices = dict(sorted(self._devices.items(), key=lambda item: item[1].overhead is not None))
 
     def add_model(self, model: Model) -> None:
         """Make a model's shape known; the first word stands, since what it costs is learnt in its units."""
@@ -186,6 +190,10 @@ class Attributor:
         """What each device used so far, by account."""
         return {name: state.totals for name, state in self._devices.items()}
 
+    def measured_uj(self) -> dict[str, int]:
+        """Return, by device, the energy of all its ticks so far, closed or not, µJ."""
+        return {name: state.timeline.measured_uj for name, state in self._devices.items()}
+
     def closed_counters(self) -> dict[str, tuple[int, int]]:
         """Return, by device, until when its counter is settled, and what it showed then, µJ."""
         return {
@@ -220,7 +228,7 @@ class Attributor:
         requests: list[tuple[Request, RequestEnergy]] = []
         late = 0
         for engine in self._engines.values():
-            closed_ns, stale = self._closed_until(engine, now_ns, last)
+            closed_ns, stale = self._closed_until(engine, now_ns)
             if self._rule is not Rule.SHAPLEY:
                 if not last:
                     continue
@@ -231,21 +239,14 @@ class Attributor:
         self._slots.rest(now_ns)
         return Closed(tuple(ticks), tuple(requests), late)
 
-    def _closed_until(self, engine: EngineState, now_ns: int, last: bool) -> tuple[int, bool]:
+    def _closed_until(self, engine: EngineState, now_ns: int) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
         due_ns = now_ns - self._hold_ns
         closed_ns = min([state.closed_ns for state in states], default=due_ns)
         if states:
             engine.forget_steps(closed_ns)
-        if closed_ns >= due_ns - _STALE_NS:
-            return closed_ns, False
-        give_up_ns = due_ns - max([_STALE_NS, *(2 * round(state.timeline.period_ns) for state in states)])
-        stale = closed_ns < give_up_ns
-        for state in states:
-            if state.closed_ns < give_up_ns:
-                state.given_up_ns = give_up_ns
-        return max(closed_ns, give_up_ns), stale
+        return give_up(states, closed_ns, due_ns)
 
     def _close_ticks(self, state: DeviceState, due_ns: int, last: bool) -> Iterable[TickEnergy]:
         while state.pending and (last or state.pending[0].t1_ns <= due_ns):
@@ -259,13 +260,16 @@ class Attributor:
                 state.power.activity.popleft()
 
     def _close(self, state: DeviceState, tick: Tick) -> TickEnergy:
-        shares = Shares()
+        shares = state.overhead.shares(self._slots) if state.overhead else Shares()
         if tick.kind is TickKind.RESET or tick.t0_ns < state.given_up_ns:
-            shares.unattributed = float(tick.energy_uj)
-        else:
+            shares = Shares(unattributed=float(tick.energy_uj))
+        elif state.overhead is None:
             self._sharing.share(state.power, tick, shares)
         result = self._book(state, tick, shares)
         state.totals.add(result)
+        for other in self._devices.values():
+            if other.overhead is not None and state.overhead is None:
+                other.overhead.note(result)
         return result
 
     def _book(self, state: DeviceState, tick: Tick, shares: Shares) -> TickEnergy:

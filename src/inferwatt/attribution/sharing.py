@@ -142,7 +142,7 @@ class Sharing:
         shares: Shares,
         held: Mapping[str, float],
     ) -> None:
-        """Share active energy among engines that worked side by side: by their use of the device, else by their work."""
+        """Share active energy among engines that worked side by side: by their use of it, else by their work."""
         ratios = {name: held.get(name, 0.0) for name in work}
         used = sum(ratios.values())
         if len(work) < 2 or used <= 0:

@@ -32,6 +32,7 @@ class SlotTable:
         self._decode = np.zeros((0, 0), dtype=np.int64)
         self._spread = np.zeros((0, 0))
         self._touched = np.zeros((0, 0), dtype=np.bool_)
+        self._beside = [np.zeros(0), np.zeros(0), np.zeros(0)]
         self._label_of = np.zeros(0, dtype=np.int64)
         self._labels: list[Label] = []
         self._codes: dict[Label, int] = {}
@@ -89,6 +90,7 @@ class SlotTable:
         self._decode = grown(self._decode, shape)  # type: ignore[assignment]
         self._spread = grown(self._spread, shape)  # type: ignore[assignment]
         self._touched = grown(self._touched, shape)  # type: ignore[assignment]
+        self._beside = [grown(each, (size,)) for each in self._beside]  # type: ignore[misc]
         self._label_of = grown(self._label_of, (size,))  # type: ignore[assignment]
         self._alive = grown(self._alive, (size,))  # type: ignore[assignment]
         self._step_end_ns = grown(self._step_end_ns, (size,))  # type: ignore[assignment]
@@ -150,6 +152,23 @@ class SlotTable:
             for code in dict.fromkeys(by_code.tolist())
         }
 
+    def gained_beside(self, slot_class: int) -> tuple[Ints, Bools, Floats, Floats] | None:
+        """Return what each request got of the other kinds of joule since the last call.
+
+        Slots, whether it is prefill, µJ and the half-width of the split; None where no request got any.
+        """
+        others = np.arange(len(self._classes)) != slot_class
+        now = [table[others].sum(axis=0) for table in (self._prefill, self._decode, self._spread)]
+        prefill_uj, decode_uj, spread_uj = (each - before for each, before in zip(now, self._beside, strict=True))
+        self._beside = now
+        slots = np.flatnonzero(prefill_uj + decode_uj)
+        if len(slots) == 0:
+            return None
+        gained_uj = np.concatenate([prefill_uj[slots], decode_uj[slots]]).astype(np.float64)
+        spread = np.tile(spread_uj[slots] / (prefill_uj + decode_uj)[slots], 2) * gained_uj
+        is_prefill = np.arange(2 * len(slots)) < len(slots)
+        return np.tile(slots, 2), is_prefill, gained_uj, spread
+
     def divide(self, pool: Pool, engine: str, rule: Rule) -> None:
         """Divide what was pooled for an engine among its requests by a simple rule."""
         lives = [life for life in self._lives.values() if life.record.engine == engine]
@@ -207,6 +226,8 @@ class SlotTable:
         slot = life.slot
         for table in (self._prefill, self._decode, self._spread, self._touched):
             table[:, slot] = 0
+        for each in self._beside:
+            each[slot] = 0
         del self._lives[life.record.request]
         self._alive[slot] = False
         self._step_end_ns[slot] = 0

@@ -16,6 +16,7 @@ _PLAUSIBLE_FACTOR = 1.5
 _STALL_NS = 2 * NS_PER_SECOND
 _MAX_POWER_GAP_NS = 3 * NS_PER_SECOND
 """Power samples further apart than this are not joined by a line (InferenceX's maximal sample gap)."""
+_MAX_POWER_POLLS = 3
 _EVERY_POLL_RATIO = 0.7
 _MAX_MISSED = 3
 _FIRST_CHANGES = 8
@@ -62,6 +63,7 @@ class Timeline:
         self.events: list[Event] = []
         self.measured_uj = 0
         self._max_watts = device.max_watts or _SANE_WATTS
+        self._bounded = device.max_watts is not None
         self._last: Reading | None = None
         self._tick_start_ns = 0
         self._period_ns = 0.0
@@ -79,6 +81,11 @@ class Timeline:
     def period_ns(self) -> float:
         """The counter's own update period as seen so far, nanoseconds; 0 while unknown."""
         return self._period_ns
+
+    @property
+    def poll_ns(self) -> float:
+        """The time between two polls as seen so far, nanoseconds; 0 while unknown."""
+        return self._poll_ns
 
     @property
     def open_since_ns(self) -> int | None:
@@ -118,7 +125,7 @@ class Timeline:
         if not changed:
             self._watch_for_stall(reading.t_ns)
             return None
-        delta_uj, kind = self._difference(reading, now_uj - before_uj, now_uj)
+        delta_uj, kind = self._difference(reading, now_uj - before_uj, now_uj, poll_ns)
         if kind is TickKind.NORMAL and (lost or self._failed or self._stalled):
             kind = TickKind.BRIDGED
         end_ns = reading.t_ns if kind is TickKind.RESET else self._place(last.t_ns, reading.t_ns)
@@ -129,9 +136,13 @@ class Timeline:
             self._stalled = True
             self._note(t_ns, EventKind.STALL)
 
-    def _difference(self, reading: Reading, delta_uj: int, now_uj: int) -> tuple[int, TickKind]:
-        elapsed_ns = reading.t_ns - self._tick_start_ns + self._poll_ns
-        limit_uj = _PLAUSIBLE_FACTOR * self._max_watts * elapsed_ns / NS_PER_SECOND * UJ_PER_JOULE
+    def _difference(self, reading: Reading, delta_uj: int, now_uj: int, poll_ns: int) -> tuple[int, TickKind]:
+        turn_uj = reading.wraps_at_uj
+        if self._bounded and turn_uj and self._most_uj(poll_ns) >= turn_uj + delta_uj % turn_uj:
+            # between two reads this far apart it may have gone round once more, unseen: a lower bound
+            self._note(reading.t_ns, EventKind.RESET)
+            return delta_uj % turn_uj, TickKind.RESET
+        limit_uj = self._most_uj(reading.t_ns - self._tick_start_ns + self._poll_ns)
         if 0 < delta_uj <= limit_uj:
             return delta_uj, TickKind.NORMAL
         if delta_uj < 0 and reading.wraps_at_uj and delta_uj + reading.wraps_at_uj <= limit_uj:
@@ -139,6 +150,10 @@ class Timeline:
             return delta_uj + reading.wraps_at_uj, TickKind.NORMAL
         self._note(reading.t_ns, EventKind.RESET)
         return (now_uj if 0 <= now_uj <= limit_uj else 0), TickKind.RESET
+
+    def _most_uj(self, elapsed_ns: float) -> float:
+        """Return the most energy that can have been used in this time."""
+        return _PLAUSIBLE_FACTOR * self._max_watts * elapsed_ns / NS_PER_SECOND * UJ_PER_JOULE
 
     def _place(self, before_ns: int, seen_ns: int) -> int:
         """Return when the counter moved: after `before_ns`, where it had not, and not after `seen_ns`.
@@ -173,7 +188,9 @@ class Timeline:
     def _add_power(self, last: Reading, reading: Reading) -> Tick | None:
         self._last = reading
         elapsed_ns = reading.t_ns - last.t_ns
-        if reading.power_mw is None or last.power_mw is None or elapsed_ns > _MAX_POWER_GAP_NS:
+        too_long = elapsed_ns > max(_MAX_POWER_GAP_NS, _MAX_POWER_POLLS * self._poll_ns)
+        if reading.power_mw is None or last.power_mw is None or too_long:
+            self._poll_ns = self._poll_ns or float(elapsed_ns)  # a slow meter is known as such from its second poll on
             self._tick_start_ns = reading.t_ns
             self._note(reading.t_ns, EventKind.READ_FAILURE)
             return None
