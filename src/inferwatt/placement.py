@@ -56,15 +56,19 @@ class Placement:
         return moved
 
     def joined(self, usage: Usage) -> Activity:
-        """Return the usage with engines in place of pids; what belongs to no engine is another process."""
-        shares: dict[str, float] = {}
+        """Return the usage with engines in place of pids; what belongs to no engine is another process.
+
+        A process that cannot be known is one of the engines that name the device, where any does.
+        """
+        named = [name for name, devices in self._named.items() if usage.device in devices]
+        shares = dict.fromkeys(named, 0.0)
         other = usage.other_ratio
         for pid, ratio in usage.shares.items():
-            name = self._engine_of.get(pid)
-            if name is None:
-                other += ratio
-            else:
-                shares[name] = shares.get(name, 0.0) + ratio
+            owner = self._engine_of.get(pid)
+            owners = [owner] if owner is not None else named
+            other += 0.0 if owners else ratio
+            for name in owners:
+                shares[name] = shares.get(name, 0.0) + ratio / len(owners)
         self._own_parts[usage.device] = usage.shares.get(self._own_pid, 0.0) / other if other > 0 else 0.0
         device = self._devices.get(usage.device)
         if device is not None and device.component is Component.ACCELERATOR:

@@ -80,7 +80,7 @@ def configured(settings: EnginesConfig) -> tuple[Target, ...]:
         if server.name in names:
             raise ConfigError(f"two servers are named {server.name!r}", where=f"{where}.name", fix="name each once")
         names.add(server.name)
-    return tuple(Target(server.name, server.url, server.kind, server.model) for server in settings.server)
+    return tuple(Target(s.name, s.url, s.kind, s.model, devices=s.devices) for s in settings.server)
 
 
 def llamacpp(settings: EnginesConfig) -> FoundEngines:

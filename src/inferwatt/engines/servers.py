@@ -51,13 +51,15 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One `[[engines.server]]`: a server that is not found by itself, or that shall have another name.
 
-    `model` names its model where the server cannot; `kind` is a table of servers.toml.
+    `model` names its model where the server cannot; `kind` is a table of servers.toml. `devices` are the accelerators
+    that it runs on, where its processes cannot be seen on them (a container without the host's process numbers).
     """
 
     name: str
     url: str
     kind: str = "llamacpp"
     model: str = ""
+    devices: tuple[str, ...] = ()
 
 
 class EnginesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +80,7 @@ class Target:
     kind: str = "llamacpp"
     model: str = ""
     pids: frozenset[int] = frozenset()
+    devices: tuple[str, ...] = ()
 
 
 @cache

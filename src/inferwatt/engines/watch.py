@@ -223,7 +223,8 @@ class ServerWatch:
         model = before if listed is None else model_shape(listed, self._target.model)
         props = self._json(self._kind.props_path)
         version = props.get("build_info") or props.get("version") if isinstance(props, dict) else ""
-        engine = Engine(self._target.name, model.model, server=self._target.name, kind=self._target.kind)
+        target = self._target
+        engine = Engine(target.name, model.model, target.devices, server=target.name, kind=target.kind)
         pids = self._find_pids(self._target.url) or self._target.pids
         return EngineSeen(now_ns, engine, model, pids, self._target.url, str(version or ""))
 
