@@ -75,6 +75,8 @@ export interface Lack {
   what: string;
   where: string;
   fix: string;
+  source: string;
+  component: string;
 }
 
 export interface AccountView {
