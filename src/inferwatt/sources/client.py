@@ -183,8 +183,8 @@ class Client:
         connection = self._connected(deadline)
         began_ns = time.monotonic_ns()
         connection.request(method, target, body, {"Accept-Encoding": "identity", **headers})
-        response = connection.getresponse()
-        raw = self._read(response)
+        with connection.getresponse() as response:  # closed, or the connection waits for more of it
+            raw = self._read(response)
         middle_ns = (began_ns + time.monotonic_ns()) // 2
         if response.will_close:
             self.close()
@@ -201,7 +201,6 @@ class Client:
             raise _TooLong
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
-        response.close()  # it does not notice by itself that it is complete, and the connection waits for that
         return b"".join(chunks)
 
     def _connected(self, deadline: float) -> http.client.HTTPConnection:
