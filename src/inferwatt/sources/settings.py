@@ -35,12 +35,25 @@ class IpmiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReportedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One `[[sources.reported]]`: another exporter's page; ``kind`` is found from the page where it is empty."""
+    """One `[[sources.reported]]`: another exporter's page; ``kind`` is found from the page where it is empty.
+
+    The first line of ``password_file`` is the password of ``username``, a bearer token where there is no name.
+    ``ca_file`` is the certificate of an exporter with its own authority.
+    """
 
     url: str
     kind: str = ""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
     poll_seconds: PollSeconds = 1.0
     timeout_seconds: TimeoutSeconds = 0.5
+
+
+class AmdsmiConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[sources.amdsmi]`: ``use_counter = false`` where the GPUs' energy counters are known to be wrong."""
+
+    use_counter: bool = True
 
 
 class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +63,7 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proc_root: str = "/proc"
     disabled: tuple[str, ...] = ()
     cloud_metadata: bool = True
+    amdsmi: AmdsmiConfig = AmdsmiConfig()
     redfish: tuple[RedfishConfig, ...] = ()
     ipmi: IpmiConfig = IpmiConfig()
     reported: tuple[ReportedConfig, ...] = ()
