@@ -25,7 +25,11 @@ class Command:
     """
 
     def __init__(
-        self, folder: Path, *arguments: str, program: tuple[str, ...] = ("-m", "inferwatt"), **environment: str
+        self,
+        folder: Path,
+        *arguments: str,
+        program: tuple[str, ...] = ("-m", "inferwatt"),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +40,7 @@ class Command:
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
-                env=clean_environment({MARK: self.mark, **environment}),
+                env=clean_environment({MARK: self.mark, **(environment or {})}),
             )
 
     def __enter__(self) -> Self:
@@ -71,11 +75,14 @@ class Command:
 class AgentProcess(Command):
     """An agent that keeps all that it has under `home`: a second one of the same home is its restart."""
 
-    def __init__(self, home: Path, *arguments: str, port: int | None = None) -> None:
+    def __init__(
+        self, home: Path, *arguments: str, port: int | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.url = f"http://127.0.0.1:{port or free_port()}"
         self.home = home
         own = ("--state-dir", str(home / "state"), "--socket", str(home / "agent.sock"))
-        super().__init__(home, "agent", "--listen", self.url.removeprefix("http://"), *own, *arguments)
+        listen = ("--listen", self.url.removeprefix("http://"))
+        super().__init__(home, "agent", *listen, *own, *arguments, environment=environment)
 
     def __enter__(self) -> Self:
         try:
@@ -122,7 +129,7 @@ class Client(Command):
 
     def __init__(self, agent: AgentProcess, server: str, count: int | None = None) -> None:
         arguments = (server,) if count is None else (server, str(count))
-        super().__init__(agent.home, *arguments, program=(CLIENT,), **agent.environment)
+        super().__init__(agent.home, *arguments, program=(CLIENT,), environment=agent.environment)
 
     def lines(self, kind: str) -> dict[str, Any]:
         """Return its lines that are whole, of one kind, by request."""

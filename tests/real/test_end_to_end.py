@@ -48,7 +48,7 @@ class Demo(Command):
         self.url = f"http://127.0.0.1:{port}"
         self.temporary = folder / "temporary"
         self.temporary.mkdir(parents=True)
-        super().__init__(folder, "demo", "--port", str(port), *arguments, TMPDIR=str(self.temporary))
+        super().__init__(folder, "demo", "--port", str(port), *arguments, environment={"TMPDIR": str(self.temporary)})
 
     def view(self) -> Any:
         """Return what the page shows; fails with the demo's words if it has ended."""
