@@ -163,7 +163,7 @@ class Keeper:
                 self._metering.feed(item)
 
     def _note_work(self, sums: Sums) -> None:
-        if sums.running or sums.output_tokens:
+        if sums.running or sums.output_tokens or sums.units:
             self._busy_until_ns = sums.t1_ns + 2 * NS_PER_SECOND
 
     # Requests.

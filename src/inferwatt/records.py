@@ -223,10 +223,21 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Observed:
+    """What a server's own histogram gained: `counts` for each bucket alone, the last above all `bounds`; and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sums:
     """What a server itself counted from `t0_ns` to `t1_ns`, from its own metrics page (sums.jsonl).
 
     `prompt_tokens` are the computed ones, `cached_tokens` the reused ones; `running` is a gauge at `t1_ns`.
+    `units` is work that is not told in tokens (`{"inferences": 2}`); `latencies` are by what they measure
+    (`first_token_seconds`, `inter_token_seconds`, `queue_seconds`).
     """
 
     t0_ns: int
@@ -237,6 +248,8 @@ class Sums:
     output_tokens: int | None = None
     running: int | None = None
     waiting: int | None = None
+    units: Mapping[str, int] = field(default_factory=dict)
+    latencies: Mapping[str, Observed] = field(default_factory=dict)
 
 
 class EventKind(StrEnum):

@@ -192,7 +192,7 @@ class EngineState:
     def counted(self, t0_ns: int, t1_ns: int) -> bool:
         """Return whether the server itself says that it worked in that time."""
         return any(
-            (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) > 0
+            (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) + sum(sums.units.values()) > 0
             for sums in self._during(t0_ns, t1_ns)
         )
 

@@ -1,42 +1,79 @@
-"""From pages of cumulative counters to what happened between two of them. Pure.
+"""From pages of cumulative counters to what happened between two of them, model by model. Pure.
 
 A counter that is lower than before has begun again at zero: what it shows now was done since. That is decided
-series by series, because a server of several processes can lose one of them. Nothing here is ever negative.
+series by series, because a server of several processes can lose one of them. Where the series is the sum of several
+processes it falls by a part only; what the others did meanwhile is then unknown, and not counted. Never negative.
+
+One address before several replicas looks like restarts: a counter falls, and is back above where it was a page later.
+Such growth is not counted, and two of them are the proof.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from inferwatt.engines.latencies import Histograms
 from inferwatt.engines.pages import LIMIT, MAX_SERIES, Labels, Page, Sample
-from inferwatt.engines.servers import ServerKind
+from inferwatt.engines.servers import COUNTERS, GAUGES, LATENCIES, ServerKind
+from inferwatt.engines.wanted import picked
+from inferwatt.records import Observed
 
 NEGATIVE = "negative"
+NO_MODEL = "no_model"
+_PART_RATIO = 0.5
+"""A counter that fell, but not below this part of what it was, has lost one of several processes."""
+_RETURN_PAGES = 20
+"""Within how many pages of a fall a counter that is back where it was has only been another replica's."""
+_RETURNS = 2
+"""How many returns prove replicas; a server that restarts and catches up at once could do it once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What a server did since the page before; None where its page does not say.
+    """What a server did for one model since the page before; None where its page does not say.
 
-    `fell` tells that a counter began again. `resolution_tokens` is the step in which the coarsest counter can
-    move on this page: above a million, a server that prints six digits rounds, though nothing is lost for good.
+    `fell` tells that a counter began again.
     """
 
-    computed_tokens: int | None
-    cached_tokens: int | None
-    output_tokens: int | None
-    requests_ok: int | None
-    running: int | None
-    waiting: int | None
-    fell: bool
+    computed_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    requests_ok: int | None = None
+    inferences: int | None = None
+    running: int | None = None
+    waiting: int | None = None
+    fell: bool = False
+    latencies: Mapping[str, Observed] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What each model of a page did (by its label, "" where there is none), and how the page was.
+
+    `resolution_tokens` is the step in which the coarsest counter can move on this page: above a million, a server
+    that prints six digits rounds, though nothing is lost for good. `replicas` tells that several servers answer.
+    """
+
+    models: Mapping[str, Delta]
     bad_samples: Mapping[str, int]
     resolution_tokens: int
+    replicas: bool
 
-    @property
-    def is_work(self) -> bool:
-        """Whether any token was counted."""
-        return bool(self.computed_tokens or self.cached_tokens or self.output_tokens)
+
+@dataclass(slots=True)
+class _Series:
+    """One series: its last value, and of its last fall the page, what it had been, and how deep it was."""
+
+    value: float
+    fell_page: int = 0
+    before: float = math.inf
+    depth: float = 0.0
+
+    def is_back(self, value: float, page: int) -> bool:
+        """Return whether it is back, in one leap and soon, where it was before it fell."""
+        is_leap = value >= self.before and 2 * (value - self.value) >= self.depth
+        return is_leap and page - self.fell_page <= _RETURN_PAGES
 
 
 class Counters:
@@ -44,9 +81,15 @@ class Counters:
 
     def __init__(self, kind: ServerKind) -> None:
         self._kind = kind
-        self._last: dict[tuple[str, Labels], float] = {}
+        self._last: dict[tuple[str, Labels], _Series] = {}
+        self._histograms = Histograms({name: getattr(kind, name) for name in LATENCIES})
+        self._only: str | None = None
         self._new_from_zero = False
-        self._owed_cached_tokens = 0
+        self._owed_cached_tokens: dict[str, int] = {}
+        self._page = 0
+        self._return_pages: set[int] = set()
+        self._bad: Counter[str] = Counter()
+        self._fallen: set[str] = set()
 
     @property
     def seeded(self) -> bool:
@@ -56,58 +99,106 @@ class Counters:
     def forget(self, *, from_zero: bool) -> None:
         """Begin a new epoch. `from_zero`: the process is known to be new, so its counters began at zero."""
         self._last.clear()
+        self._histograms.forget()
         self._new_from_zero = from_zero
-        self._owed_cached_tokens = 0
+        self._owed_cached_tokens.clear()
+        self._return_pages.clear()
 
-    def advance(self, page: Page) -> Delta:
+    def advance(self, page: Page) -> Growth:
         """Return what happened since the page before, and remember this one.
 
         The first page of an epoch only seeds. A series that a whole page lacked and a later one has began at zero.
         """
-        kind, bad, fallen = self._kind, Counter[str](), list[str]()
-        prompt, cached, output, requests_ok = (
-            self._grown(which, page.named(names), bad, fallen)
-            for which, names in (
-                ("prompt", kind.prompt_tokens),
-                ("cached", kind.cached_tokens),
-                ("output", kind.output_tokens),
-                ("requests", kind.requests_ok),
-            )
+        self._bad, self._fallen = Counter(), set()
+        self._page += 1
+        shown = models_of(page, self._kind)
+        self._only = shown[0] if len(shown) == 1 else None
+        grown = {which: self._grown(which, picked(page, getattr(self._kind, which))) for which in COUNTERS}
+        gauges = {which: self._gauge(picked(page, getattr(self._kind, which))) for which in GAUGES}
+        latencies = self._histograms.advance(
+            page, self._kind.model_labels, self._only or "", from_zero=self._new_from_zero
         )
-        self._new_from_zero = self._new_from_zero or not (page.partial or page.bad_lines or bad)
+        self._new_from_zero = self._new_from_zero or not (page.partial or page.bad_lines or self._bad)
+        models = {
+            model: self._delta(
+                model,
+                {which: by_model.get(model) for which, by_model in (grown | gauges).items()},
+                latencies.get(model, {}),
+            )
+            for model in shown
+        }
+        values = (series.value for series in self._last.values())
+        step = resolution(values, self._kind.significant_digits)
+        recent = [page for page in self._return_pages if self._page - page <= _RETURNS * _RETURN_PAGES]
+        return Growth(models, dict(self._bad), step, len(recent) >= _RETURNS)
+
+    def _delta(self, model: str, counts: Mapping[str, int | None], latencies: Mapping[str, Observed]) -> Delta:
+        prompt, cached = counts["prompt_tokens"], counts["cached_tokens"]
+        if cached is None and prompt is not None and self._kind.cached_comes_late:
+            cached = 0
         return Delta(
-            computed_tokens=self._computed(prompt, cached),
+            computed_tokens=self._computed(model, prompt, cached),
             cached_tokens=cached,
-            output_tokens=output,
-            requests_ok=requests_ok,
-            running=_gauge(page.named(kind.running)),
-            waiting=_gauge(page.named(kind.waiting)),
-            fell=bool(fallen),
-            bad_samples=dict(bad),
-            resolution_tokens=resolution(self._last.values(), kind.significant_digits),
+            output_tokens=counts["output_tokens"],
+            requests_ok=counts["requests_ok"],
+            inferences=counts["inferences"],
+            running=counts["running"],
+            waiting=counts["waiting"],
+            fell=model in self._fallen,
+            latencies=latencies,
         )
 
-    def _grown(self, which: str, samples: tuple[Sample, ...], bad: Counter[str], fallen: list[str]) -> int | None:
-        """Return how much all series of one counter grew together, None where the page has none of them."""
-        growth, found = 0.0, False
+    def _whose(self, sample: Sample) -> str | None:
+        """Return whose a series is: its label's, else the only model's; None where several could be meant."""
+        model = model_of(sample, self._kind.model_labels)
+        if model is None and self._only is None:
+            self._bad[NO_MODEL] += 1
+        return self._only if model is None else model
+
+    def _grown(self, which: str, samples: Iterable[Sample]) -> dict[str, int]:
+        """Return by model how much all series of one counter grew together."""
+        growth: dict[str, float] = {}
         for sample in samples:
-            if sample.value < 0:
-                bad[NEGATIVE] += 1
+            model = self._whose(sample)
+            if model is None:
                 continue
             key = (which, sample.labels)
-            before = self._last.get(key, 0.0 if self._new_from_zero else sample.value)
-            if key not in self._last and len(self._last) >= MAX_SERIES:
-                bad[LIMIT] += 1
+            if sample.value < 0 or (key not in self._last and len(self._last) >= MAX_SERIES):
+                self._bad[NEGATIVE if sample.value < 0 else LIMIT] += 1
                 continue
-            found = True
-            self._last[key] = sample.value
-            if sample.value < before:
-                fallen.append(which)
-                before = 0.0
-            growth += sample.value - before
-        return round(growth) if found else None
+            growth[model] = growth.get(model, 0.0) + self._series_growth(key, model, sample.value)
+        return {model: round(amount) for model, amount in growth.items()}
 
-    def _computed(self, prompt: int | None, cached: int | None) -> int | None:
+    def _series_growth(self, key: tuple[str, Labels], model: str, value: float) -> float:
+        """Return by how much one series grew, and remember it."""
+        series = self._last.get(key)
+        if series is None:
+            self._last[key] = _Series(value)
+            return value if self._new_from_zero else 0.0
+        is_back = series.is_back(value, self._page)
+        before, series.value = series.value, value
+        if value < before:
+            series.fell_page, series.before, series.depth = self._page, before, before - value
+            if value > before * _PART_RATIO:
+                return 0.0
+            self._fallen.add(model)
+            return value
+        if is_back:
+            series.before = math.inf
+            self._return_pages.add(self._page)
+            return 0.0
+        return value - before
+
+    def _gauge(self, samples: Iterable[Sample]) -> dict[str, int]:
+        """Return the sums of a gauge by model; a negative number is not a count."""
+        sums: dict[str, float] = {}
+        for sample in samples:
+            model = self._whose(sample)
+            if model is not None and sample.value >= 0:
+                sums[model] = sums.get(model, 0.0) + sample.value
+        return {model: round(amount) for model, amount in sums.items()}
+
+    def _computed(self, model: str, prompt: int | None, cached: int | None) -> int | None:
         """Take the cached tokens off the prompt's where the server counts them in; never below zero.
 
         A cached token that was counted before its prompt was is taken off the next page's.
@@ -116,9 +207,24 @@ class Counters:
             return prompt
         if cached is None:
             return None
-        computed = prompt - cached - self._owed_cached_tokens
-        self._owed_cached_tokens = max(-computed, 0)
+        computed = prompt - cached - self._owed_cached_tokens.get(model, 0)
+        self._owed_cached_tokens[model] = max(-computed, 0)
         return max(computed, 0)
+
+
+def model_of(sample: Sample, labels: Iterable[str]) -> str | None:
+    """Return the model that a series names, None where it names none."""
+    if not labels:
+        return None
+    have = dict(sample.labels)
+    return next((have[label] for label in labels if have.get(label)), None)
+
+
+def models_of(page: Page, kind: ServerKind) -> list[str]:
+    """Return the models that a page names, sorted; only "" where it names none."""
+    fields = (*COUNTERS, *GAUGES)
+    samples = (sample for field in fields for sample in picked(page, getattr(kind, field)))
+    return sorted({model for sample in samples if (model := model_of(sample, kind.model_labels))}) or [""]
 
 
 def resolution(values: Iterable[float], significant_digits: int) -> int:
@@ -127,9 +233,3 @@ def resolution(values: Iterable[float], significant_digits: int) -> int:
     if significant_digits <= 0 or largest < 10**significant_digits:
         return 1
     return int(10 ** (math.floor(math.log10(largest)) + 1 - significant_digits))
-
-
-def _gauge(samples: tuple[Sample, ...]) -> int | None:
-    """Return the sum of a gauge over its series, None where there is none; a negative number is not a count."""
-    values = [sample.value for sample in samples if sample.value >= 0]
-    return round(sum(values)) if values else None

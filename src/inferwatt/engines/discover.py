@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from inferwatt.engines.fetch import Answer, Fetch, HttpFetch, is_address
 from inferwatt.engines.listeners import Listener, command_line, listeners, mapped_files
-from inferwatt.engines.servers import EnginesConfig, ServerKind, Target, first_model, server_kinds
+from inferwatt.engines.servers import EnginesConfig, ServerKind, Target, listed_models, server_kinds
 from inferwatt.errors import ConfigError, InferwattError
 from inferwatt.snapshot import Lack
 
@@ -136,10 +136,10 @@ def _is_one(kind: ServerKind, asks: Fetch, *, is_likely: bool) -> bool:
     if answer is None or _is_loading(kind, answer):
         return is_likely
     try:
-        model = first_model(json.loads(answer.body)) if answer.status == 200 else None
+        models = listed_models(json.loads(answer.body)) if answer.status == 200 else ()
     except (ValueError, RecursionError):
         return False
-    return model is not None and model.get("owned_by") in kind.owned_by
+    return any(model.get("owned_by") in kind.owned_by for model in models)
 
 
 def _lacks(kind: ServerKind, target: Target, asks: Fetch) -> Iterable[Lack]:

@@ -35,6 +35,7 @@ _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*|"(?:[^"\\\n]|\\.)*")\s*=\s*"((?
 _OPENING = re.compile(r"\s*\{")
 _CLOSING = re.compile(r"\s*\}")
 _COMMA = re.compile(r"\s*,")
+_TYPED = re.compile(rb"# (?:TYPE|HELP) [a-zA-Z_:]")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
@@ -76,7 +77,14 @@ def spellings(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*names, *(other.replace(":", "_") for other in names))))
 
 
-def read_page(body: bytes, names: Iterable[str], *, whole: bool = True, openmetrics: bool = False) -> Page:
+def read_page(
+    body: bytes,
+    names: Iterable[str],
+    *,
+    whole: bool = True,
+    openmetrics: bool = False,
+    may_be_silent: bool = False,
+) -> Page:
     """Read the samples called `names` (in any of their spellings) from a metrics page.
 
     Args:
@@ -84,6 +92,7 @@ def read_page(body: bytes, names: Iterable[str], *, whole: bool = True, openmetr
         names: the metrics that are wanted.
         whole: False when the transfer ended before the server said so.
         openmetrics: the server says that this is OpenMetrics, which ends with `# EOF`.
+        may_be_silent: a whole page of other metrics will do: the wanted ones come with the first request.
 
     Raises:
         RecordRejected: the page is too long, empty, no metrics page, or has none of the wanted samples.
@@ -101,7 +110,8 @@ def read_page(body: bytes, names: Iterable[str], *, whole: bool = True, openmetr
             bad[LIMIT] += 1
             break
         _keep(line, wanted, samples, bad)
-    if not samples:
+    is_silent = may_be_silent and not partial and not bad and any(_TYPED.match(line) for line in lines)
+    if not samples and not is_silent:
         raise _rejected("no wanted sample in the metrics page", "check the address, and that its metrics are on")
     return Page(tuple(samples.values()), partial, dict(bad))
 

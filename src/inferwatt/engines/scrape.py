@@ -61,7 +61,8 @@ class Scraper:
             if target.name not in self._watches:
                 asks = self._fetch(target.url, self._settings.timeout_seconds)
                 period_ns = nanoseconds(self._settings.scrape_seconds)
-                watch = ServerWatch(target, asks, self._emit, period_ns, self._find_pids)
+                kind = self._settings.kinds[target.kind]
+                watch = ServerWatch(target, kind, asks, self._emit, period_ns, self._find_pids)
                 self._watches = {**self._watches, target.name: watch}
 
     def step(self, now_ns: int) -> int:

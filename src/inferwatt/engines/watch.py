@@ -2,40 +2,35 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from inferwatt.engines.counters import Counters, Delta
+from inferwatt.engines.counters import Counters, Delta, Growth
+from inferwatt.engines.epochs import Epochs
 from inferwatt.engines.fetch import Answer, Fetch
-from inferwatt.engines.pages import MAX_BODY_BYTES, read_page
-from inferwatt.engines.servers import ServerKind, Target, first_model, model_shape, server_kinds
+from inferwatt.engines.pages import MAX_BODY_BYTES, Page, read_page
+from inferwatt.engines.roster import EngineSeen, Roster, Said
+from inferwatt.engines.servers import ServerKind, Target, loaded_models
+from inferwatt.engines.trees import processes_of
 from inferwatt.errors import InferwattError, SourceGone, SourceRetry
-from inferwatt.records import Engine, Event, EventKind, Model, Sums
+from inferwatt.records import Event, Sums
 from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
+
+__all__ = ["Emitted", "EngineSeen", "ServerWatch", "TargetHealth"]
 
 UP = "up"
 BUSY = "busy"
 LOADING = "loading"
 DOWN = "down"
 NO_METRICS = "no_metrics"
+SILENT = "silent"
+REPLICAS = "replicas"
 UNSEEN = "unseen"
 
 _LOOK_AGAIN_NS = 10 * NS_PER_SECOND
 _PROBE_AGAIN_NS = 60 * NS_PER_SECOND
 _FAILURES_UNTIL_DOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSeen:
-    """A server was found, or what it says of itself changed. `pids` are the processes that listen on its port."""
-
-    t_ns: int
-    engine: Engine
-    model: Model
-    pids: frozenset[int]
-    url: str
-    version: str
 
 
 Emitted = Sums | Event | EngineSeen
@@ -45,8 +40,9 @@ Emitted = Sums | Event | EngineSeen
 class TargetHealth:
     """How one server is, and how its pages were.
 
-    `state` is up, busy (it has our question and works), no_metrics (it answers, but its page is off), loading, down or
-    unseen. `resolution_tokens` is the step in which its counters move: counts that differ by less do not disagree.
+    `state` is up, busy (it has our question and works), no_metrics (it answers, but has no page, or its page is off),
+    silent (its page has none of its metrics yet), replicas (several servers answer: refused), loading, down or unseen.
+    `resolution_tokens` is the step in which its counters move: counts that differ by less do not disagree.
     """
 
     name: str
@@ -75,6 +71,7 @@ class ServerWatch:
     def __init__(
         self,
         target: Target,
+        kind: ServerKind,
         fetch: Fetch,
         emit: Callable[[Emitted], None],
         period_ns: int,
@@ -82,19 +79,17 @@ class ServerWatch:
     ) -> None:
         self.due_ns = 0
         self._target = target
+        self._kind = kind
         self._fetch = fetch
         self._emit = emit
         self._period_ns = period_ns
         self._find_pids = find_pids
-        self._kind: ServerKind = server_kinds()[target.kind]
-        self._counters = Counters(self._kind)
-        self._page_ns: int | None = None
-        self._away_ns: int | None = None
+        self._counters = Counters(kind)
+        self._epochs = Epochs(kind.start_header)
+        self._roster = Roster(target, emit)
         self._probe_due_ns = 0
-        self._mark = ""
         self._failed_in_a_row = 0
-        self._seen: EngineSeen | None = None
-        self._loaded = False
+        self._is_several = False
         self._bad_lines: Counter[str] = Counter()
         self._health = TargetHealth(
             target.name, target.url, target.kind, UNSEEN, target.model, 0, 0, 0, 0, 0, {}, 1, None
@@ -112,11 +107,13 @@ class ServerWatch:
         """Ask for the page and emit what it tells; whatever goes wrong is counted, never raised."""
         self.due_ns = max(self.due_ns + self._period_ns, now_ns + self._period_ns // 2)
         try:
-            answer = self._fetch.get(self._kind.metrics_path)
+            answer = self._fetch.get(self._kind.metrics_path if self._kind.has_metrics else self._kind.models_path)
             if answer is None:
                 self._note(busy=self._health.busy + 1, state=BUSY if self._health.is_up else self._health.state)
             elif self._is_loading(answer):
                 self._away(now_ns, LOADING, "its model is loading")
+            elif not self._kind.has_metrics:
+                self._without_page(answer, now_ns)
             else:
                 self._read(answer, now_ns)
         except SourceGone as exc:
@@ -132,127 +129,153 @@ class ServerWatch:
         """Count a failure; after some in a row the server is down, and looked for less and less often."""
         self._failed_in_a_row += 1
         is_down = self._failed_in_a_row >= _FAILURES_UNTIL_DOWN or not self._health.is_up
-        lack = Lack(exc.what, f"{self._target.name}: {exc.where}", exc.fix)
-        self._note(failures=self._health.failures + 1, state=DOWN if is_down else self._health.state, last_error=lack)
+        self._note(
+            failures=self._health.failures + 1,
+            state=DOWN if is_down else self._health.state,
+            last_error=self._lack(exc.what, exc.where, exc.fix),
+        )
         self.due_ns = now_ns + min(
             self._period_ns << min(self._failed_in_a_row - 1, 10), max(_LOOK_AGAIN_NS, self._period_ns)
         )
 
+    def _lack(self, what: str, where: str, fix: str) -> Lack:
+        return Lack(what, f"{self._target.name}: {where}", fix)
+
     def _away(self, now_ns: int, state: str, why: str) -> None:
         """No process with a loaded model is there at `now_ns`."""
-        self._away_ns = now_ns
-        if self._loaded:
-            self._event(now_ns, EventKind.MODEL_UNLOAD, why)
-        self._loaded = False
+        self._epochs.away(now_ns)
+        self._roster.unload(now_ns, why)
         self._note(state=state)
 
+    def _without_page(self, answer: Answer, now_ns: int) -> None:
+        """Learn from a server that has no metrics page which models are loaded."""
+        where = self._target.url + self._kind.models_path
+        if answer.status != 200:
+            raise SourceRetry(f"it answers {answer.status}", where=where, fix="look at the server's log")
+        self._failed_in_a_row = 0
+        self._introduce(now_ns, loaded_models(_decoded(answer)), "it says that it is loaded")
+        lack = self._lack(f"{self._target.kind} counts no tokens on any page", where, self._kind.better)
+        self._note(state=NO_METRICS, last_error=lack)
+        self.due_ns = now_ns + max(_LOOK_AGAIN_NS, self._period_ns)
+
     def _read(self, answer: Answer, now_ns: int) -> None:
+        """Take an answer to the question for the page."""
         where = self._target.url + self._kind.metrics_path
         if answer.status in {404, 501}:
-            self._introduce(now_ns)
+            self._introduce(now_ns, ("",), "it answers")
             self._failed(SourceRetry("its metrics are off", where=where, fix=self._kind.metrics_off_fix), now_ns)
             self._note(state=NO_METRICS)
             return
         if answer.status != 200:
-            what = f"the metrics page answers {answer.status}"
-            raise SourceRetry(what, where=where, fix="look at the server's log")
-        is_openmetrics = "openmetrics" in answer.headers.get("content-type", "")
-        page = read_page(answer.body, self._kind.names, whole=answer.whole, openmetrics=is_openmetrics)
-        since_ns = self._same_process(answer, now_ns)
+            fix = "let the agent read it without a key" if answer.status in {401, 403} else "look at the server's log"
+            raise SourceRetry(f"the metrics page answers {answer.status}", where=where, fix=fix)
+        page = read_page(
+            answer.body,
+            self._kind.names,
+            whole=answer.whole,
+            openmetrics="openmetrics" in answer.headers.get("content-type", ""),
+            may_be_silent=self._kind.silent_until_work,
+        )
+        epoch = self._epochs.page(answer.headers, now_ns)
+        if epoch.is_new:
+            self._counters.forget(from_zero=True)
+        if epoch.is_restart:
+            self._restarted(now_ns, "another process answers")
         was_seeded = self._counters.seeded
-        delta = self._counters.advance(page)
-        if delta.fell:
-            self._restarted(now_ns, "a counter fell")
+        growth = self._counters.advance(page)
+        self._note_page(page, growth)
+        self._is_several = self._is_several or epoch.replicas or growth.replicas
+        if self._is_several or not page.samples:
+            self._refuse(where, now_ns)
+        else:
+            self._tell(growth.models, epoch.since_ns if was_seeded else None, now_ns, is_partial=page.partial)
+
+    def _note_page(self, page: Page, growth: Growth) -> None:
+        """Count a page that could be read."""
         self._bad_lines.update(page.bad_lines)
-        self._bad_lines.update(delta.bad_samples)
+        self._bad_lines.update(growth.bad_samples)
+        self._failed_in_a_row = 0
         self._note(
             state=UP,
             pages=self._health.pages + 1,
             partial_pages=self._health.partial_pages + page.partial,
             bad_lines=dict(self._bad_lines),
-            resolution_tokens=delta.resolution_tokens,
+            resolution_tokens=growth.resolution_tokens,
             last_error=None,
         )
-        self._page_ns, self._away_ns, self._failed_in_a_row = now_ns, None, 0
-        self._introduce(now_ns)
-        if was_seeded and since_ns is not None and since_ns < now_ns:
-            self._emit(self._sums(delta, since_ns, now_ns))
 
-    def _same_process(self, answer: Answer, now_ns: int) -> int | None:
-        """Return since when this page's growth was done; begin a new epoch where another process answers.
+    def _refuse(self, where: str, now_ns: int) -> None:
+        """Say why nothing is told of a page that could be read."""
+        if self._is_several:
+            what, fix = "several servers answer at one address", "name each replica (pod) in [[engines.server]]"
+            self._note(state=REPLICAS, last_error=self._lack(what, where, fix))
+            self.due_ns = now_ns + max(_LOOK_AGAIN_NS, self._period_ns)
+            return
+        what = f"its page has no metric of {self._target.kind} yet"
+        self._note(state=SILENT, last_error=self._lack(what, where, "send it a request; else correct its kind"))
 
-        A server that names its start in a header settles it. Else one that was away has been restarted, and its
-        counters began at zero after it was last seen away.
-        """
-        mark = answer.headers.get(self._kind.start_header, "") if self._kind.start_header else ""
-        known, self._mark = self._mark, mark or self._mark
-        is_new = bool(known and mark and mark != known)
-        if self._away_ns is None or (known and mark == known):
-            since_ns = self._page_ns
-        else:
-            is_new, since_ns = True, self._away_ns
-        if is_new:
-            self._counters.forget(from_zero=True)
-            if self._page_ns is not None:
-                self._restarted(now_ns, "another process answers")
-        return since_ns
+    def _tell(self, models: Mapping[str, Delta], since_ns: int | None, now_ns: int, *, is_partial: bool) -> None:
+        """Say which models are served and what each did since the page before."""
+        fallen = [model for model, delta in models.items() if delta.fell]
+        if fallen:
+            self._restarted(now_ns, "a counter fell", fallen)
+        served = tuple(dict.fromkeys((*self._roster.served, *models))) if is_partial else tuple(models)
+        self._introduce(now_ns, served, "its page answers")
+        if since_ns is not None and since_ns < now_ns:
+            for model, delta in models.items():
+                self._emit(_sums(delta, self._roster.engine(model), since_ns, now_ns))
 
-    def _restarted(self, now_ns: int, why: str) -> None:
-        if self._loaded:
-            self._event(now_ns, EventKind.MODEL_UNLOAD, why)
-        self._loaded = False
+    def _restarted(self, now_ns: int, why: str, models: Collection[str] | None = None) -> None:
+        self._roster.unload(now_ns, why, models)
         self._probe_due_ns = now_ns
         self._note(restarts=self._health.restarts + 1)
 
-    def _introduce(self, now_ns: int) -> None:
-        """Ask the server for its model now and then, and say who it is where that is new."""
-        if now_ns >= self._probe_due_ns or not self._loaded:
+    def _introduce(self, now_ns: int, models: Sequence[str], why: str) -> None:
+        """Ask the server for its models now and then, and say which engines it is where that is new."""
+        is_due = now_ns >= self._probe_due_ns or not self._roster.knows(models)
+        if is_due:
             self._probe_due_ns = now_ns + _PROBE_AGAIN_NS
-            seen = self._probe(now_ns)
-            if self._seen is None or replace(seen, t_ns=self._seen.t_ns) != self._seen:
-                self._seen = seen
-                self._note(model=seen.model.model)
-                self._emit(seen)
-        if not self._loaded:
-            self._loaded = True
-            self._event(now_ns, EventKind.MODEL_LOAD, "its page answers")
+        self._roster.serve(now_ns, models, self._said() if is_due else None, why)
+        self._note(model=self._roster.models or self._target.model)
 
-    def _probe(self, now_ns: int) -> EngineSeen:
-        listed = first_model(self._json(self._kind.models_path))
-        before = self._seen.model if self._seen else Model(self._target.model)
-        model = before if listed is None else model_shape(listed, self._target.model)
+    def _said(self) -> Said:
         props = self._json(self._kind.props_path)
         version = props.get("build_info") or props.get("version") if isinstance(props, dict) else ""
-        target = self._target
-        engine = Engine(target.name, model.model, target.devices, server=target.name, kind=target.kind)
         pids = self._find_pids(self._target.url) or self._target.pids
-        return EngineSeen(now_ns, engine, model, pids, self._target.url, str(version or ""))
+        listing = self._json(self._kind.models_path) if self._kind.has_metrics else None
+        return Said(listing, str(version or ""), processes_of(pids, self._kind.commands))
 
     def _json(self, path: str) -> object:
         """Return what a path answers, None where that is nothing usable: the page itself is what counts."""
         try:
-            answer = self._fetch.get(path)
-            is_usable = (
-                answer is not None and answer.status == 200 and answer.whole and len(answer.body) < MAX_BODY_BYTES
-            )
-            return json.loads(answer.body) if answer is not None and is_usable else None
-        except (InferwattError, ValueError, RecursionError):
+            return _decoded(self._fetch.get(path)) if path else None
+        except InferwattError:
             return None
-
-    def _sums(self, delta: Delta, since_ns: int, now_ns: int) -> Sums:
-        return Sums(
-            since_ns,
-            now_ns,
-            self._target.name,
-            prompt_tokens=delta.computed_tokens,
-            cached_tokens=delta.cached_tokens,
-            output_tokens=delta.output_tokens,
-            running=delta.running,
-            waiting=delta.waiting,
-        )
-
-    def _event(self, now_ns: int, kind: EventKind, detail: str) -> None:
-        self._emit(Event(now_ns, kind, engine=self._target.name, detail=detail))
 
     def _note(self, **changes: object) -> None:
         self._health = replace(self._health, **changes)  # type: ignore[arg-type]
+
+
+def _decoded(answer: Answer | None) -> object:
+    """Return what a whole answer says as JSON, None where it says nothing that can be used."""
+    if answer is None or answer.status != 200 or not answer.whole or len(answer.body) >= MAX_BODY_BYTES:
+        return None
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _sums(delta: Delta, engine: str, since_ns: int, now_ns: int) -> Sums:
+    return Sums(
+        since_ns,
+        now_ns,
+        engine,
+        prompt_tokens=delta.computed_tokens,
+        cached_tokens=delta.cached_tokens,
+        output_tokens=delta.output_tokens,
+        running=delta.running,
+        waiting=delta.waiting,
+        units={"inferences": delta.inferences} if delta.inferences else {},
+        latencies=delta.latencies,
+    )

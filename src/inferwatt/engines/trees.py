@@ -1,0 +1,58 @@
+"""Which processes a server is: those that listen, and the parents that started it and are of its kind.
+
+Who answers is often not who works. Of vLLM's, the launcher's other children compute; of TGI's, the router is a sister
+of the shards. So a server's processes are named from the highest parent on that smells of its kind, and whoever reads
+the host's or an accelerator's use counts the descendants in. What only passes connections on is no server.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from inferwatt.engines.listeners import command_line
+
+RELAYS = frozenset({"docker-proxy", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "kubectl", "ssh", "sshd"})
+"""Programs that hold a port for a server that is somewhere else: in a container, or on another machine."""
+MOST_LEVELS = 16
+
+
+def processes_of(pids: Iterable[int], commands: Collection[str], proc: Path = Path("/proc")) -> frozenset[int]:
+    """Return the processes of a server that listens by `pids`: without relays, with the parents that are of its kind.
+
+    Args:
+        pids: who holds its socket.
+        commands: parts of a command line that smell of its kind.
+        proc: where /proc is.
+    """
+    own = {pid for pid in pids if not is_relay(command_line(pid, proc))}
+    parents = {parent for pid in own for parent in ancestors(pid, proc) if smells(command_line(parent, proc), commands)}
+    return frozenset(own | parents)
+
+
+def ancestors(pid: int, proc: Path = Path("/proc")) -> Iterator[int]:
+    """Yield the parents of a process, the nearest first, without init."""
+    for _ in range(MOST_LEVELS):
+        pid = _parent(pid, proc)
+        if pid <= 1:
+            return
+        yield pid
+
+
+def smells(command: str, commands: Iterable[str]) -> bool:
+    """Return whether a command line or process title is of a kind that is known by parts of it."""
+    return any(word in command for word in commands)
+
+
+def is_relay(command: str) -> bool:
+    """Return whether a program only passes connections on."""
+    program = command.split(maxsplit=1)[0] if command else ""
+    return os.path.basename(program).rstrip(":") in RELAYS
+
+
+def _parent(pid: int, proc: Path) -> int:
+    """Return a process's parent, 0 where it has ended or is not ours to see; its name may hold any bracket."""
+    try:
+        stat = (proc / str(pid) / "stat").read_text(errors="replace")
+        return int(stat[stat.rindex(")") + 2 :].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
