@@ -278,3 +278,15 @@ def test_events_and_drops_are_counted_by_kind() -> None:
 
     assert books.values["inferwatt_device_events_total"] == {("gpu-0", "wrap"): 2}
     assert books.values["inferwatt_records_dropped_total"] == {("duplicate",): 1}
+
+
+def test_a_server_of_another_version_has_one_series() -> None:
+    """After an update the info says the new version only; another server keeps its own."""
+    books = Books()
+    for server, version in (("a", "1"), ("b", "1"), ("a", "2")):
+        books.add_engine(Engine(server, "m", server=server, kind="vllm"), version)
+
+    assert books.values["inferwatt_server_info"].keys() == {
+        ("a", "vllm", "2", "", "", ""),
+        ("b", "vllm", "1", "", "", ""),
+    }

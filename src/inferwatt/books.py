@@ -85,6 +85,8 @@ class Books:
         """Make an engine known."""
         self._engines[engine.engine] = engine
         self._tokens.setdefault(engine.engine, TokenBooks())
+        known = self.values.get("inferwatt_server_info", {})  # of another version, after a restart
+        self.values["inferwatt_server_info"] = {k: value for k, value in known.items() if k[0] != engine.server}
         self.gauge("inferwatt_server_info", (engine.server, engine.kind, version, "", "", ""), 1)
 
     @property

@@ -104,7 +104,7 @@ class Metering:
     def _add_engine(self, engine: Engine) -> None:
         placed = self._placement.placed(engine)
         self._engines[engine.engine] = placed
-        self._attributor.add_engine(placed, loaded=True)
+        self._attributor.add_engine(placed)
 
     @property
     def engines(self) -> Mapping[str, Engine]:

@@ -38,7 +38,6 @@ from inferwatt.units import NS_PER_SECOND
 
 _BEAT_NS = NS_PER_SECOND // 100
 
-
 __all__ = ["Attributor", "Closed", "moved_to"]
 
 
@@ -84,13 +83,15 @@ class Attributor:
                     state.set_model(model)
 
     def add_engine(self, engine: Engine, *, loaded: bool = True) -> None:
-        """Make an engine known, or change its devices; it is resident on them while it is loaded."""
-        known = self._engines.get(engine.engine)
+        """Make an engine known, its model `loaded` or not; or change its devices, or its model (learnt anew)."""
+        known, model = self._engines.get(engine.engine), self._models.get(engine.model)
         if known is None:
-            self._engines[engine.engine] = EngineState(engine, self._models.get(engine.model), loaded, self._best_tier)
-        else:
-            known.engine = engine
-            known.loaded = loaded
+            self._engines[engine.engine] = EngineState(engine, model, loaded, self._best_tier)
+            return
+        if known.engine.model != engine.model:
+            known.set_model(model)
+            self._sharing.forget(engine.engine)
+        known.engine = engine
 
     # What happened.
 

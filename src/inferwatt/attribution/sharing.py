@@ -48,6 +48,12 @@ class Sharing:
         self._costs: dict[tuple[str, str], CostModel] = {}
         self._times: dict[str, RidgeFit] = {}
 
+    def forget(self, engine: str) -> None:
+        """Forget what an engine's work costs: it has another model now."""
+        self._times.pop(engine, None)
+        for key in [key for key in self._costs if key[0] == engine]:
+            del self._costs[key]
+
     def may_work(self, t_ns: int) -> bool:
         """Return whether a tick that ends at `t_ns` could hold work at all."""
         return any(engine.may_work(t_ns) for engine in self._engines.values())
