@@ -1,13 +1,14 @@
 """Which engine runs on which devices, and whose processes held them: pids meet engines here. Pure.
 
 An engine runs on the devices that its server's configuration names, on the accelerators that its processes hold, and
-on every part of the host. A process of no engine is another process.
+on every part of the host. A process of no engine is another process. One that serves several models is each one's by
+what the server last counted of it, and all of theirs alike while it counts nothing.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from inferwatt.records import HOST, Activity, Component, Device, Engine, Usage
+from inferwatt.records import HOST, Activity, Component, Device, Engine, Sums, Usage
 
 HOST_COMPONENTS = frozenset({Component.CPU, Component.DRAM, Component.OVERHEAD})
 
@@ -17,7 +18,9 @@ class Placement:
 
     def __init__(self) -> None:
         self._devices: dict[str, Device] = {}
-        self._engine_of: dict[int, str] = {}
+        self._engines_of: dict[int, tuple[str, ...]] = {}
+        self._servers: dict[str, str] = {}
+        self._worked: dict[str, int] = {}
         self._named: dict[str, tuple[str, ...]] = {}
         self._held: dict[str, set[str]] = {}
         self._moved: set[str] = set()
@@ -35,14 +38,22 @@ class Placement:
     def seen(self, engine: Engine, pids: Iterable[int]) -> None:
         """Take what is known of an engine: the devices that it names, and its processes now."""
         name = engine.engine
-        self._named[name] = engine.devices
-        self._engine_of = {pid: other for pid, other in self._engine_of.items() if other != name}
-        self._engine_of |= dict.fromkeys(pids, name)
+        self._named[name], self._servers[name] = engine.devices, engine.server
+        others = {pid: tuple(e for e in engines if e != name) for pid, engines in self._engines_of.items()}
+        self._engines_of = {pid: engines for pid, engines in others.items() if engines}
+        for pid in pids:
+            same = (e for e in self._engines_of.get(pid, ()) if engine.server and self._servers[e] == engine.server)
+            self._engines_of[pid] = (*same, name)
+
+    def worked(self, sums: Sums) -> None:
+        """Take what a server last counted of an engine: tokens, else what it counts instead, else what is running."""
+        tokens = (sums.prompt_tokens or 0) + (sums.output_tokens or 0)
+        self._worked[sums.engine] = tokens or sum(sums.units.values()) or sums.running or 0
 
     @property
     def pids(self) -> frozenset[int]:
         """The processes whose use of the devices is to be watched."""
-        return frozenset(self._engine_of) | ({self._own_pid} if self._own_pid >= 0 else frozenset())
+        return frozenset(self._engines_of) | ({self._own_pid} if self._own_pid >= 0 else frozenset())
 
     def placed(self, engine: Engine) -> Engine:
         """Return the engine with the devices that it runs on."""
@@ -64,16 +75,21 @@ class Placement:
         shares = dict.fromkeys(named, 0.0)
         other = usage.other_ratio
         for pid, ratio in usage.shares.items():
-            owner = self._engine_of.get(pid)
-            owners = [owner] if owner is not None else named
+            owners = self._engines_of.get(pid, tuple(named))
             other += 0.0 if owners else ratio
-            for name in owners:
-                shares[name] = shares.get(name, 0.0) + ratio / len(owners)
+            for name, part in self._parts(owners).items():
+                shares[name] = shares.get(name, 0.0) + ratio * part
         self._own_parts[usage.device] = usage.shares.get(self._own_pid, 0.0) / other if other > 0 else 0.0
         device = self._devices.get(usage.device)
         if device is not None and device.component is Component.ACCELERATOR:
             self._hold(usage.device, shares)
         return Activity(usage.t0_ns, usage.t1_ns, usage.device, shares, other, usage.unknown_ratio)
+
+    def _parts(self, owners: tuple[str, ...]) -> dict[str, float]:
+        """Return each owner's part of one process: by its newest work, equal where none of them worked."""
+        work = {name: self._worked.get(name, 0) for name in owners}
+        total = sum(work.values())
+        return {name: amount / total if total else 1 / len(owners) for name, amount in work.items()}
 
     def own_part(self, device: str) -> float:
         """Return inferwatt's own part of what other processes used of a device, by the newest shares."""
