@@ -148,7 +148,7 @@ def test_a_wrong_configured_server_stops_the_start_with_its_key(servers: tuple[S
 
 
 def test_every_kind_of_server_says_where_it_was_tried() -> None:
-    """No mapping without its evidence; each that has a page counts tokens or inferences on it, the others say why not."""
+    """No mapping without its evidence; each with a page counts tokens or inferences on it, the others say why not."""
     for kind in server_kinds().values():
         assert kind.tried
         assert bool(kind.inferences or (kind.prompt_tokens and kind.output_tokens)) is kind.has_metrics
