@@ -45,11 +45,11 @@ def found() -> Found:
     """A machine with two GPUs, one of them old, a modelled CPU, reported DRAM; without a figure of the server."""
     choice = choose(
         [
+            source("reported", device("dram-0", DRAM, REPORTED), 0, ""),
+            source("modelled", device("cpu", CPU, MODELLED, ratio=0.59), 100, "Zen 5, 2 logical CPUs"),
             source("nvml", device("gpu-0", uuid="GPU-0"), 100, "NVIDIA H100 80GB HBM3"),
             source("nvml", device("gpu-1", provenance=SAMPLED, uuid="GPU-1"), 20, "Tesla P100-PCIE-16GB"),
             source("reported", device("gpu-0", provenance=REPORTED, uuid="GPU-0"), 1000, "dcgm"),
-            source("modelled", device("cpu", CPU, MODELLED, ratio=0.59), 100, "Zen 5, 2 logical CPUs"),
-            source("reported", device("dram-0", DRAM, REPORTED), 0, ""),
         ]
     )
     return Found(choice.kept, LACKS, choice.passed_over, ("nvml", "rapl", "reported"))

@@ -29,6 +29,16 @@ def test_the_period_and_the_watts_of_a_counter_are_seen(period_ms: int) -> None:
     assert not seen.is_faster
 
 
+def test_a_gap_in_the_reads_is_not_its_period() -> None:
+    """While another device's read hung nothing was read: the counter moved on unseen."""
+    trial = Trial(Device("gpu-0"))
+    for t_ms in [*range(0, 1000, 10), *range(2000, 3000, 10)]:
+        trial.take(Reading(t_ms * MS, "gpu-0", t_ms // 100 * 100 * 300_000))
+
+    assert trial.seen().period_seconds == pytest.approx(0.1)
+    assert trial.seen().watts == pytest.approx(300)
+
+
 def test_a_counter_that_moves_at_every_read_may_move_faster() -> None:
     """Then the time between reads is only a limit, and said to be one."""
     seen = counters(5, watts=90, seconds=0.5)

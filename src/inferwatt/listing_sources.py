@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from textwrap import wrap
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inferwatt.listing import PIPED_COLUMNS, UNKNOWN, print_lines
-from inferwatt.records import Provenance
+from inferwatt.records import Component, Provenance
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, PassedOver, Source
 from inferwatt.sources.advice import Advice, advise, uncovered
@@ -20,6 +21,7 @@ from inferwatt.sources.choice import provenance_rank
 from inferwatt.survey import Seen
 from inferwatt.units import NS_PER_SECOND
 
+_COMPONENTS = tuple(Component)
 _STYLES = {
     Provenance.MEASURED: "green",
     Provenance.SAMPLED: "green",
@@ -42,6 +44,8 @@ Row = Mapping[str, Any]
 
 def print_sources(found: Found, seen: Mapping[str, Seen], *, as_json: bool, console: Console | None = None) -> None:
     """Print the devices, what would make them better, what no device covers, and what was found and is left out."""
+    in_order = sorted(found.sources, key=lambda source: _COMPONENTS.index(source.device.component))
+    found = replace(found, sources=tuple(in_order))
     if as_json:
         print_lines(rows(found, seen))
         return
@@ -53,7 +57,8 @@ def print_sources(found: Found, seen: Mapping[str, Seen], *, as_json: bool, cons
     else:
         console.print("no device can be read")
     if seen:
-        _print_seen(seen, console)
+        names = (source.device.device for source in found.sources)
+        _print_seen({name: seen[name] for name in names if name in seen}, console)
     notes.print(console)
     _print_missing(found, advice, console)
     _print_passed_over(found.passed_over, console)

@@ -1,8 +1,10 @@
 """What the sources of this machine show while they are read for a moment: how often they move, and how many watts."""
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
 from inferwatt.attribution.timeline import Timeline
 from inferwatt.clock import Clock, SystemClock
@@ -14,6 +16,8 @@ from inferwatt.units import NS_PER_SECOND
 READS_HZ = 100.0
 """As fast as any source of ours can change, a counter of 1 ms aside."""
 _WATCH_SECONDS = 0.1
+_MOST_KEPT = 10_000
+_GAP_FACTOR = 1.5
 _MW_PER_WATT = 1000
 
 
@@ -43,7 +47,8 @@ class Trial:
         self._energy_uj = self._elapsed_ns = 0
         self._trouble = ""
         self._last: Reading | None = None
-        self._first_change_ns = self._last_change_ns = 0
+        self._last_change_ns = 0
+        self._between_ns: deque[int] = deque(maxlen=_MOST_KEPT)
 
     def take(self, record: Emitted) -> None:
         """Take what the sampler says of this device."""
@@ -61,17 +66,17 @@ class Trial:
         if last is None or (last.counter_uj, last.power_mw) == (reading.counter_uj, reading.power_mw):
             return
         self._changes += 1
-        self._last_change_ns = reading.t_ns
+        since_ns, self._last_change_ns = self._last_change_ns, reading.t_ns
         if self._changes == 1:
-            self._first_change_ns = reading.t_ns
-        elif tick is not None:  # the first tick began before it was looked at
+            return  # what came before it began before it was looked at
+        self._between_ns.append(reading.t_ns - since_ns)
+        if tick is not None:
             self._energy_uj += tick.energy_uj
             self._elapsed_ns += tick.elapsed_ns
 
     def seen(self) -> Seen:
         """Return what was seen so far."""
-        between = self._changes - 1
-        period_ns = (self._last_change_ns - self._first_change_ns) / between if between > 0 else None
+        period_ns = self._period_ns()
         return Seen(
             watts=self._watts(),
             period_seconds=None if period_ns is None else period_ns / NS_PER_SECOND,
@@ -80,6 +85,14 @@ class Trial:
             failures=self._failures,
             trouble=self._trouble,
         )
+
+    def _period_ns(self) -> float | None:
+        """Return the mean time between changes; a gap in which nothing was read, since another read hung, is none."""
+        if not self._between_ns:
+            return None
+        usual_ns = median(self._between_ns)
+        least_ns, most_ns = usual_ns / _GAP_FACTOR, usual_ns * _GAP_FACTOR
+        return fmean(between_ns for between_ns in self._between_ns if least_ns <= between_ns <= most_ns)
 
     def _watts(self) -> float | None:
         if self._last is not None and self._last.power_mw is not None:
