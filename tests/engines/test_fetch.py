@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 from contextlib import closing
 
@@ -6,7 +7,7 @@ import pytest
 from inferwatt.engines.fetch import Answer, HttpFetch
 from inferwatt.engines.pages import MAX_BODY_BYTES
 from inferwatt.errors import ConfigError, SourceGone, SourceRetry
-from tests.engines.servers import http, raw_server
+from tests.engines.servers import RawServer, http, raw_server
 from tests.real.conftest import free_port
 
 PAGE = b"a_total 1\n"
@@ -110,3 +111,46 @@ def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
     """Only http and https with a host are asked."""
     with pytest.raises(ConfigError, match="not the address"):
         HttpFetch(url, 1.0)
+
+
+class Dripping(RawServer):
+    """A server that sends its answer byte by byte, for ever, until nobody listens."""
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(self._chunks[0])
+            while not self._released.wait(0.01):
+                connection.sendall(self._chunks[1])
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX-Slow: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_drips_for_ever_is_given_up(start: bytes) -> None:
+    """One byte at a time, in its head or in its body: the time-out is that of the whole answer."""
+    server = Dripping(start, b"x")
+    try:
+        with pytest.raises(SourceRetry, match="no usable answer: TimeoutError"):
+            ask(server.url, 0.2)
+    finally:
+        server.close()
+
+
+def test_a_page_of_200_megabytes_is_not_read() -> None:
+    """A length that is said to be far beyond the cap: at most one chunk more than 8 MiB is taken in."""
+    with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 209715200\r\n\r\n", *([b"a 1\n" * 262_144] * 20)) as server:
+        answer = ask(server.url)
+
+    assert answer is not None
+    assert MAX_BODY_BYTES < len(answer.body) <= MAX_BODY_BYTES + 65536
+
+
+def test_a_gzip_bomb_that_was_not_asked_for_is_cut() -> None:
+    """Identity is asked for; 64 MiB of zeros that come packed all the same are inflated to the cap and no further."""
+    with raw_server(http(gzip.compress(bytes(64 * 1024 * 1024)), "Content-Encoding: gzip")) as server:
+        answer = ask(server.url)
+
+    assert answer is not None
+    assert len(answer.body) == MAX_BODY_BYTES + 1
+    assert not answer.whole
+    assert b"Accept-Encoding: identity" in server.questions[0]

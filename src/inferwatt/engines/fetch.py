@@ -5,7 +5,9 @@ up at a later call, so that one busy server holds up no other and never sees mor
 """
 
 import http.client
+import io
 import select
+import socket
 import time
 import zlib
 from collections.abc import Mapping
@@ -48,6 +50,45 @@ class Fetch(Protocol):
         ...
 
 
+class _TimedReader(io.RawIOBase):
+    """Reads a socket until a moment that does not move: an answer that drips is as late as one that does not come."""
+
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int | None:  # type: ignore[override]
+        """Read what is there into `buffer`, and wait for it no longer than is left."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the answer took too long to read")
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        """Close this view of the socket."""
+        self._raw.close()
+        super().close()
+
+
+class _Timed(http.client.HTTPResponse):
+    """An answer that has `seconds` to be read, its head included."""
+
+    seconds = 0.5
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
+        self.fp.close()
+        self.fp = io.BufferedReader(_TimedReader(sock, time.monotonic() + self.seconds))
+
+
 class HttpFetch:
     """Ask one server over one kept-alive connection."""
 
@@ -60,6 +101,7 @@ class HttpFetch:
         self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
         self._http = connection(parts.hostname or "", parts.port, timeout=timeout_seconds)
+        self._http.response_class = type("_TimedAnswer", (_Timed,), {"seconds": timeout_seconds})
         self._asked: tuple[str, float] | None = None
 
     def get(self, path: str) -> Answer | None:
@@ -96,6 +138,8 @@ class HttpFetch:
 
     def _ask(self, path: str) -> None:
         if self._asked is None:
+            if self._http.sock is not None:
+                self._http.sock.settimeout(self._timeout_seconds)  # the answer before may have left it little
             self._http.request("GET", self._prefix + path, headers=_HEADERS)
             self._asked = (path, time.monotonic())
 
@@ -122,13 +166,11 @@ class HttpFetch:
 
     def _read(self, response: http.client.HTTPResponse) -> tuple[bytes, bool]:
         """Read at most one byte more than the cap, within the time-out; (bytes, whether that was all)."""
-        chunks, size, deadline = [], 0, time.monotonic() + self._timeout_seconds
+        chunks, size = [], 0
         try:
             while size <= MAX_BODY_BYTES and (chunk := response.read1(_CHUNK_BYTES)):
                 chunks.append(chunk)
                 size += len(chunk)
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"the answer took longer than {self._timeout_seconds} s to read")
         except http.client.IncompleteRead:
             self.close()
             return b"".join(chunks), False
