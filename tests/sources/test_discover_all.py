@@ -1,5 +1,6 @@
 """Discovery: every source once, none of them can end the others."""
 
+import threading
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -102,6 +103,24 @@ def test_a_source_that_fails_to_close_ends_nobody(machine: SourcesConfig) -> Non
 
     assert len(result.sources) == 1
     assert "driver in use" in result.lacks[0].what
+
+
+def test_a_driver_that_hangs_at_the_start_is_a_lack(machine: SourcesConfig) -> None:
+    """Nobody waits for ever: the others are read, and what it finds at last is closed."""
+    hang, late = threading.Event(), ScriptedSource("gpu-0", [])
+    closed = threading.Event()
+    late.close = closed.set  # type: ignore[method-assign]
+
+    def hangs(_settings: SourcesConfig) -> Found:
+        hang.wait()
+        return Found((late,))
+
+    result = discover_all(machine, discoverers={"nvml": hangs, **OURS}, patience_seconds=0.5)
+    hang.set()
+
+    assert [source.name for source in result.sources] == ["rapl"]
+    assert "TimeoutError: no answer within 0.5 s: its driver hangs" in result.lacks[0].what
+    assert closed.wait(10)
 
 
 def test_it_is_known_who_was_asked(machine: SourcesConfig) -> None:

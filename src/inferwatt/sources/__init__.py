@@ -12,6 +12,7 @@ from typing import Protocol
 
 from inferwatt.records import Condition, Device, Event, Reading, Usage
 from inferwatt.snapshot import Lack
+from inferwatt.sources.asking import PATIENCE_SECONDS, answer_of
 from inferwatt.sources.choice import PassedOver, choose
 from inferwatt.sources.settings import SourcesConfig
 
@@ -100,19 +101,25 @@ def reading_in(said: Said) -> Reading | None:
     return said
 
 
-def discover_all(settings: SourcesConfig, *, discoverers: Mapping[str, Discover] | None = None) -> Found:
+def discover_all(
+    settings: SourcesConfig,
+    *,
+    discoverers: Mapping[str, Discover] | None = None,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> Found:
     """Return the sources of this machine that are to be read: no two of them count the same joules.
 
     Args:
         settings: where to look.
         discoverers: entry-point name to function, for tests; read from the installed packages when None.
+        patience_seconds: how long one of them may take.
     """
     lacks: list[Lack] = []
     wanted = _installed(settings, lacks) if discoverers is None else discoverers
     asked = tuple(name for name in wanted if name not in settings.disabled)
     sources: list[Source] = []
     for name in asked:
-        found = _contained(name, wanted[name], settings)
+        found = _contained(name, wanted[name], settings, patience_seconds)
         sources += found.sources
         lacks += (lack if lack.source else replace(lack, source=name) for lack in found.lacks)
     choice = choose(sources)
@@ -138,14 +145,22 @@ def _loaded(entry: EntryPoint) -> Discover:
     return discover
 
 
-def _contained(name: str, discover: Discover, settings: SourcesConfig) -> Found:
-    try:
+def _contained(name: str, discover: Discover, settings: SourcesConfig, patience_seconds: float) -> Found:
+    def ask() -> Found:
         found = discover(settings)
         if not isinstance(found, Found):
-            raise TypeError(f"it returns {type(found).__name__}, not Found")  # noqa: TRY301 - told as any other failure
+            raise TypeError(f"it returns {type(found).__name__}, not Found")
+        return found
+
+    try:
+        return answer_of(ask, too_late=_close_all, patience_seconds=patience_seconds)
     except Exception as exc:  # noqa: BLE001 - a failing source must not end the others; it is shown as a lack
         return Found(lacks=(_broken(name, getattr(discover, "__module__", GROUP), exc),))
-    return found
+
+
+def _close_all(found: Found) -> None:
+    for source in found.sources:
+        source.close()
 
 
 def _close(source: Source, lacks: list[Lack]) -> None:
