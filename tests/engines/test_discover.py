@@ -2,7 +2,8 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from inferwatt.engines.discover import MAX_CANDIDATES, FoundEngines, configured, discover_all, find
+from inferwatt.engines.candidates import MAX_CANDIDATES, FoundEngines, Smell, find
+from inferwatt.engines.discover import configured, discover_all
 from inferwatt.engines.fetch import Answer
 from inferwatt.engines.listeners import Listener
 from inferwatt.engines.servers import EnginesConfig, ServerConfig, Target, model_name, model_shape, server_kinds
@@ -12,6 +13,7 @@ from inferwatt.snapshot import Lack
 from tests.engines.servers import LOADING, FakeLlama
 
 PIDS = frozenset({7})
+BY_PROCESS = "its process, and its own word"
 
 
 class Machine:
@@ -24,7 +26,10 @@ class Machine:
 
     def find(self, sockets: list[Listener]) -> FoundEngines:
         """Look for llama.cpp among the sockets."""
-        return find("llamacpp", sockets, smells=lambda _kind, found: found.port in self.smelling, fetch=self._fetch)
+        return find("llamacpp", sockets, smell=self._smell, fetch=self._fetch)
+
+    def _smell(self, _kind: str, found: Listener) -> Smell:
+        return Smell.THIS if found.port in self.smelling else Smell.NONE
 
     def _fetch(self, url: str, _timeout_seconds: float) -> FakeLlama:
         self.asked.append(url)
@@ -43,7 +48,7 @@ def test_a_llamacpp_server_is_found_on_any_port_by_its_smell_and_believed_by_its
     machine = Machine({50123: FakeLlama()}, smelling={50123})
 
     assert machine.find([Listener("127.0.0.1", 50123, PIDS)]) == FoundEngines(
-        (Target("llamacpp:50123", "http://127.0.0.1:50123", "llamacpp", pids=PIDS),)
+        (Target("llamacpp:50123", "http://127.0.0.1:50123", "llamacpp", pids=PIDS, why=BY_PROCESS),)
     )
 
 
@@ -112,7 +117,7 @@ def test_configured_servers_come_first_and_are_not_found_twice() -> None:
     entry = EntryPoint("fake", f"{__name__}:plugin", "inferwatt.engines")
 
     assert discover_all(settings, [entry]).engines == (
-        Target("chat", "http://localhost:8080/"),
+        Target("chat", "http://localhost:8080/", why="it is configured"),
         Target("llamacpp:9000", "http://127.0.0.1:9000"),
     )
     assert discover_all(EnginesConfig(discover=False), [entry]) == FoundEngines()

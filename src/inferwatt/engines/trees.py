@@ -13,6 +13,8 @@ from inferwatt.engines.listeners import command_line
 
 RELAYS = frozenset({"docker-proxy", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "kubectl", "ssh", "sshd"})
 """Programs that hold a port for a server that is somewhere else: in a container, or on another machine."""
+SHELLS = frozenset({"sh", "bash", "dash", "zsh", "fish", "sudo", "su", "env", "nohup", "tmux", "screen", "timeout"})
+"""Programs whose command line may hold another's: what else they started is no part of it."""
 MOST_LEVELS = 16
 
 
@@ -25,7 +27,7 @@ def processes_of(pids: Iterable[int], commands: Collection[str], proc: Path = Pa
         proc: where /proc is.
     """
     own = {pid for pid in pids if not is_relay(command_line(pid, proc))}
-    parents = {parent for pid in own for parent in ancestors(pid, proc) if smells(command_line(parent, proc), commands)}
+    parents = {parent for pid in own for parent in ancestors(pid, proc) if _is_server(parent, commands, proc)}
     return frozenset(own | parents)
 
 
@@ -45,8 +47,18 @@ def smells(command: str, commands: Iterable[str]) -> bool:
 
 def is_relay(command: str) -> bool:
     """Return whether a program only passes connections on."""
-    program = command.split(maxsplit=1)[0] if command else ""
-    return os.path.basename(program).rstrip(":") in RELAYS
+    return _program(command) in RELAYS
+
+
+def _is_server(pid: int, commands: Iterable[str], proc: Path) -> bool:
+    command = command_line(pid, proc)
+    return smells(command, commands) and _program(command) not in SHELLS
+
+
+def _program(command: str) -> str:
+    """Return the name of the program that a command line or process title begins with."""
+    first = command.split(maxsplit=1)[0] if command.strip() else ""
+    return os.path.basename(first).rstrip(":").lstrip("-")
 
 
 def _parent(pid: int, proc: Path) -> int:
