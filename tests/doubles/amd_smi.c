@@ -13,13 +13,16 @@ enum { NOT_SUPPORTED = 2, NOT_FOUND = 31, NOT_INIT = 32 };
 
 static uint64_t *page;
 
-static uint64_t *gpu(void *handle) { return page + FIRST_GPU + ((uintptr_t)handle - 1) * GPU_WORDS; }
+/* A handle is the number of the initialisation that made it, and that of the GPU, from 1, in its lowest byte. */
+static uint64_t *gpu(void *handle) { return page + FIRST_GPU + (((uintptr_t)handle & 0xff) - 1) * GPU_WORDS; }
 
-/* What a call on a GPU returns before it looks at anything else. */
+/* What a call on a GPU returns before it looks at anything else: a handle dies with a shut-down, and a GPU that came
+ * back later than the library looked is not there for it. */
 static int before(void *handle, int status) {
     if (!page) return NOT_INIT;
     uint64_t *g = gpu(handle);
     g[CALLS]++;
+    if ((uintptr_t)handle >> 8 != page[INITS] || g[SINCE_INIT] > page[INITS]) return NOT_FOUND;
     return g[STATUS] ? (int)g[STATUS] : (int)g[status];
 }
 
@@ -55,7 +58,7 @@ int amdsmi_shut_down(void) {
 int amdsmi_get_socket_handles(uint32_t *count, void **handles) {
     if (!page) return NOT_INIT;
     *count = (uint32_t)page[COUNT];
-    for (uint32_t i = 0; handles && i < *count; i++) handles[i] = (void *)(uintptr_t)(i + 1);
+    for (uint32_t i = 0; handles && i < *count; i++) handles[i] = (void *)(uintptr_t)(page[INITS] << 8 | (i + 1));
     return 0;
 }
 
@@ -72,12 +75,13 @@ int amdsmi_get_gpu_device_bdf(void *handle, uint64_t *bdf) {
     return status;
 }
 
+/* It hangs for as long as the page says so. */
 int amdsmi_get_energy_count(void *handle, uint64_t *accumulator, float *resolution, uint64_t *timestamp) {
     int status = before(handle, ENERGY_STATUS);
     if (status) return status;
     uint64_t *g = gpu(handle);
-    struct timespec left = {(time_t)(g[HANG_NS] / 1000000000u), (long)(g[HANG_NS] % 1000000000u)};
-    while (nanosleep(&left, &left)) { }
+    const struct timespec moment = {0, 1000000};
+    while (*(volatile uint64_t *)&g[HANG]) nanosleep(&moment, NULL);
     g[ACCUMULATOR] += g[STEP];
     *accumulator = g[ACCUMULATOR];
     memcpy(resolution, &g[RESOLUTION], sizeof *resolution);

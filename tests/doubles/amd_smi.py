@@ -39,22 +39,27 @@ _FIELDS = {
 }
 _NAMES = tuple(name for names in _FIELDS.values() for name in names)
 _NUMBERS = (
-    *("status", "energy_status", "power_status", "activity_status", "asic_status", "calls", "hang_ns", "bdf"),
+    *("status", "energy_status", "power_status", "activity_status", "asic_status", "calls", "hang", "bdf"),
     *("accumulator", "step", "resolution", "timestamp_ns", "current_watts", "average_watts", "socket_watts"),
-    *("busy_percent", "hotspot_celsius", "edge_celsius", "clock_mhz", "cap_uw", "max_cap_uw"),
+    *("busy_percent", "hotspot_celsius", "edge_celsius", "clock_mhz", "cap_uw", "max_cap_uw", "since_init"),
 )
 _TEXTS = ("name", "uuid", "driver")
 _FIRST_FIELD, _FIRST_GPU, _FIRST_TEXT, _GPU_WORDS = 16, 64, 32, 64
 _HERE = Path(__file__).parent
 
 
-def build(root: Path) -> Path:
-    """Build the library under `root`, as a ROCm of its own (``lib/libamd_smi.so``), and return `root`."""
+def build(root: Path, *, without: str = "") -> Path:
+    """Build the library under `root`, as a ROCm of its own (``lib/libamd_smi.so``), and return `root`.
+
+    Args:
+        root: an empty folder.
+        without: the stub of this symbol is left out, as in a library that is older than the package.
+    """
     compiler = shutil.which(os.environ.get("CC", "cc"))
     if compiler is None:
         missing("there is no C compiler: apt install gcc libc6-dev")
     source = root / "amd_smi.c"
-    source.write_text(_head() + (_HERE / "amd_smi.c").read_text())
+    source.write_text(_head(without) + (_HERE / "amd_smi.c").read_text())
     (root / "lib").mkdir(exist_ok=True)
     library = root / "lib" / "libamd_smi.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True)
@@ -75,17 +80,25 @@ def symbols() -> set[str]:
 
 
 @contextmanager
-def imported(root: Path) -> Iterator[ModuleType]:
-    """Import the real package upon the stand-in, and forget it afterwards."""
-    _forget()
+def rocm(root: Path) -> Iterator[None]:
+    """Let the package look for its library in `root`, as if nobody had imported it yet; all is as it was afterwards."""
     before = {name: os.environ.get(name) for name in ("ROCM_PATH", "ROCM_HOME")}
+    modules = _taken()
     os.environ.update(dict.fromkeys(before, str(root)))
     try:
-        yield importlib.import_module("amdsmi")
+        yield
     finally:
-        _forget()
+        _taken()
+        sys.modules.update(modules)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def imported(root: Path) -> Iterator[ModuleType]:
+    """Import the real package upon the stand-in, and forget it afterwards."""
+    with rocm(root):
+        yield importlib.import_module("amdsmi")
 
 
 class Page:
@@ -165,7 +178,7 @@ class Page:
         struct.pack_into("<Q", self._map, 8 * at, value)
 
 
-def _head() -> str:
+def _head(without: str) -> str:
     """Return what goes before amd_smi.c: the numbers of the words, and the stubs."""
     numbers = {
         **{name: at for at, name in enumerate(_HEAD)},
@@ -176,10 +189,10 @@ def _head() -> str:
     }
     by_hand = set(re.findall(r"^int (amdsmi_\w+)\(", (_HERE / "amd_smi.c").read_text(), re.MULTILINE))
     defines = "".join(f"#define {name.upper()} {number}\n" for name, number in numbers.items())
-    stubs = "".join(f"int {name}(void) {{ return 2; }}\n" for name in sorted(symbols() - by_hand))
+    stubs = "".join(f"int {name}(void) {{ return 2; }}\n" for name in sorted(symbols() - by_hand - {without}))
     return f"#include <stdint.h>\n{defines}{stubs}"
 
 
-def _forget() -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "amdsmi"]:
-        del sys.modules[name]
+def _taken() -> dict[str, ModuleType]:
+    """Take the package out of what is imported, and return what it was."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "amdsmi"}

@@ -6,16 +6,20 @@ the library is older than the package, and so one of about 184 symbols is missin
 The library may be initialised and shut down once for all who use it: `open` and `close` count them, under a lock. Reads
 take no lock, since one that hangs would hold it for ever: they come from the sampler's one thread, which is also what
 libraries before 26.2 need (they are not thread-safe: amdsmi issue 115, and Zeus's notes in ``gpu/amd.py``).
+
+The library finds the GPUs when it is initialised, and a handle dies with its shut-down: a GPU that came back is made
+visible by `restart`, which gives every other GPU its new handle in the same breath.
 """
 
 import importlib
 import io
 import threading
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from inferwatt.errors import InferwattError, SourceGone, SourceRetry
 from inferwatt.snapshot import Lack
@@ -33,8 +37,23 @@ _POWER_KEYS = ("current_socket_power", "average_socket_power", "socket_power")
 """MI300 and newer fill in the first, MI200 and Radeon the second; the third is amdsmi 7's choice between them."""
 
 
+Handles = Mapping[str, Sequence[Handle]]
+"""The handles by PCI place (address without function), the first partition first."""
+
+
 class Unsupported(SourceRetry):
     """This device never tells this."""
+
+
+class User(Protocol):
+    """What holds handles: a GPU that is read."""
+
+    busy: bool
+    places: Sequence[str]
+
+    def rebind(self, handles: Handles) -> None:
+        """Take new handles: the library was initialised anew."""
+        ...
 
 
 @cache
@@ -42,9 +61,7 @@ def load() -> "AmdSmi | Lack":
     """Import the package, once in the life of this process."""
     said = io.StringIO()
     try:
-        with redirect_stdout(
-            said
-        ):  # without its library the package prints why, which is our answer and not our output
+        with redirect_stdout(said):  # without its library the package prints why: our answer, and not our output
             return AmdSmi(importlib.import_module("amdsmi"))
     except Exception as exc:  # noqa: BLE001 - another's import: whatever it raises is one lack, and sysfs is read instead
         return _unloaded(exc, said.getvalue())
@@ -54,31 +71,84 @@ class AmdSmi:
     """The calls that are needed; a value that the device does not tell is None."""
 
     def __init__(self, module: ModuleType) -> None:
+        self.known: set[str] = set()
+        """The PCI places of all GPUs that were ever read."""
+        self.searches = 0
+        """How often in a row one of them was looked for in vain."""
         self._module = module
         self._lock = threading.Lock()
-        self._users = 0
+        self._holds = 0
+        self._users: list[User] = []
+        self._restarter: int | None = None
 
     def open(self) -> None:
-        """Count one user more; the first initialises the library.
+        """Hold it open; the first call initialises the library.
 
         Raises:
             SourceRetry, SourceGone: it cannot be initialised, with the reason and what to do.
         """
         with self._lock:
-            if self._users == 0:
+            if self._holds == 0:
                 self.call("amdsmi_init")
-            self._users += 1
+            self._holds += 1
 
     def close(self) -> None:
-        """Count one user less; the last shuts the library down."""
+        """Let go; the last call shuts the library down."""
         with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                with suppress(InferwattError):
-                    self.call("amdsmi_shut_down")
+            self._holds -= 1
+            if self._holds == 0 and self._restarter is None:
+                self._shut_down()
 
-    def handles(self) -> dict[str, list[Handle]]:
-        """Return the handles by PCI place (address without function), the first partition first."""
+    def join(self, user: User) -> None:
+        """Hold it open for a GPU that is read, and remember to give it new handles after a restart."""
+        with self._lock:
+            self._holds += 1
+            self._users.append(user)
+            self.known.update(user.places)
+
+    def leave(self, user: User) -> None:
+        """Forget a GPU, and let go."""
+        with self._lock:
+            self._users.remove(user)
+        self.close()
+
+    def in_flight(self) -> set[str]:
+        """Return the places of the GPUs whose call has not come back: another call would hang as well."""
+        with self._lock:
+            return {place for user in self._users if user.busy for place in user.places}
+
+    def restart(self) -> bool:
+        """Initialise the library anew, so that it sees a GPU that came back; False where a call is in flight.
+
+        No lock is held meanwhile, and other threads are told to ask again. A restart that fails leaves the library
+        uninitialised: each GPU then says so at its next read, and is looked for.
+        """
+        with self._lock:
+            if self._restarter is not None or any(user.busy for user in self._users):
+                return False
+            self._restarter = threading.get_ident()
+        handles: Handles = {}
+        try:
+            self._shut_down()
+            self.call("amdsmi_init")
+            handles = self.handles()
+        except InferwattError:
+            return False
+        finally:
+            with self._lock:
+                self._restarter = None
+                for user in self._users:
+                    user.rebind(handles)
+                if self._holds == 0:
+                    self._shut_down()
+        return True
+
+    def _shut_down(self) -> None:
+        with suppress(InferwattError):  # other code of this process may have done it
+            self.call("amdsmi_shut_down")
+
+    def handles(self) -> Handles:
+        """Return the handles of the GPUs that the library shows."""
         found: dict[str, list[tuple[str, Handle]]] = {}
         for handle in self.call("amdsmi_get_processor_handles"):
             address = self.told("amdsmi_get_gpu_device_bdf", handle)
@@ -87,10 +157,17 @@ class AmdSmi:
         return {place: [handle for _, handle in sorted(named, key=lambda n: n[0])] for place, named in found.items()}
 
     def energy(self, handle: Handle) -> tuple[int, float]:
-        """Return the energy accumulator and its resolution in µJ (the key was ``power`` before amdsmi 6.4)."""
+        """Return the energy accumulator and its resolution in µJ (the key was ``power`` before amdsmi 6.4).
+
+        Raises:
+            SourceRetry, SourceGone: there is none now.
+        """
         answer = self.call("amdsmi_get_energy_count", handle)
-        accumulator = answer["energy_accumulator"] if "energy_accumulator" in answer else answer["power"]
-        return int(accumulator), float(answer["counter_resolution"])
+        accumulator = _whole(answer.get("energy_accumulator", answer.get("power")))
+        resolution = answer.get("counter_resolution")
+        if accumulator is None or not isinstance(resolution, float):
+            raise SourceRetry("amdsmi_get_energy_count: no number", where="libamd_smi.so", fix=NONE_NEEDED)
+        return accumulator, resolution
 
     def power_mw(self, handle: Handle) -> int | None:
         """Return the socket's power; the sensor says whole watts."""
@@ -152,6 +229,8 @@ class AmdSmi:
             SourceRetry: it failed, the next call may work; as `Unsupported` where it never will.
             SourceGone: the device is not there any more.
         """
+        if self._restarter not in (None, threading.get_ident()):
+            raise SourceRetry(f"{name}: the library is initialised anew", where="libamd_smi.so", fix=NONE_NEEDED)
         function = getattr(self._module, name, None)
         if function is None:
             raise Unsupported(f"this amdsmi has no {name}", where="amdsmi", fix=REINSTALL)
@@ -179,9 +258,8 @@ def _unloaded(exc: Exception, said: str) -> Lack:
     if isinstance(exc, ImportError):
         return _lack("the Python package amdsmi is not installed", f"{type(exc).__name__}: {exc}", INSTALL)
     if isinstance(exc, KeyError | OSError):
-        return _lack(
-            "AMD's library libamd_smi.so cannot be loaded", said.partition("\n")[0] or str(exc), INSTALL_LIBRARY
-        )
+        why = said.partition("\n")[0] or str(exc)
+        return _lack("AMD's library libamd_smi.so cannot be loaded", why, INSTALL_LIBRARY)
     if isinstance(exc, AttributeError):
         return _lack("the Python package amdsmi is newer than the installed ROCm", str(exc), _matching())
     return _lack("the Python package amdsmi cannot be imported", f"{type(exc).__name__}: {exc}", REINSTALL)

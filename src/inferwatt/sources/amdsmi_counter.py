@@ -52,7 +52,7 @@ class CounterCheck:
 
     def __init__(self) -> None:
         self._began: tuple[int, int] | None = None
-        self._last: tuple[int, int] = (0, 0)
+        self._last: tuple[int, int, int] = (0, 0, 0)
         self._sensed_pj = 0
         self._said = False
 
@@ -60,14 +60,14 @@ class CounterCheck:
         """Take both at `t_ns`; return what is wrong with the counter, once, and nothing else."""
         if self._said:
             return ""
-        last_ns, last_mw = self._last
+        last_ns, last_uj, last_mw = self._last
+        self._last = (t_ns, now_uj, power_mw or 0)
         began = self._began
-        if began is None or power_mw is None or now_uj < began[1] or t_ns - last_ns > _MOST_GAP_NS:
+        if began is None or power_mw is None or now_uj < last_uj or t_ns - last_ns > _MOST_GAP_NS:
             self._began = None if power_mw is None else (t_ns, now_uj)
-            self._last, self._sensed_pj = (t_ns, power_mw or 0), 0
+            self._sensed_pj = 0
             return ""
         self._sensed_pj += (last_mw + power_mw) * (t_ns - last_ns) // 2
-        self._last = (t_ns, power_mw)
         if t_ns - began[0] < _WINDOW_NS:
             return ""
         counted_uj, elapsed_ns = now_uj - began[1], t_ns - began[0]

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from functools import partial
 
-from inferwatt.errors import InferwattError, SourceRetry
+from inferwatt.errors import InferwattError, SourceGone, SourceRetry
 from inferwatt.records import Condition, Device, Event, EventKind, Provenance, Reading
 from inferwatt.sources import Emitted, Said
 from inferwatt.sources.amdgpu_beside import Beside, Die, Kfd
 from inferwatt.sources.amdgpu_cards import MI300A, Card
-from inferwatt.sources.amdsmi_binding import AmdSmi, Handle
+from inferwatt.sources.amdsmi_binding import AmdSmi, Handle, Handles
 from inferwatt.sources.amdsmi_counter import CounterCheck, counter_uj
-from inferwatt.sources.amdsmi_status import NONE_NEEDED
+from inferwatt.sources.amdsmi_status import LOAD, NONE_NEEDED
 
 PERIOD_NS = 10_000_000
 """Each read asks the GPU's firmware; its own period on real hardware is not measured yet."""
@@ -38,19 +38,18 @@ class AmdGpu:
             kfd: who holds them.
             counted: read the energy accumulator, not the power.
         """
-        library.open()
-        self._library: AmdSmi | None = library
+        self.busy = False
+        self.places = tuple(card.place for card in cards)
         self._smi = library
-        self._handle = handles[0]
+        self._handles: list[Handle | None] = list(handles)
         self._counted = counted
         self._check = CounterCheck()
-        self.device = _described(library, device, cards, self._handle, counted)
+        self.device = _described(library, device, cards, handles[0], counted)
         self._device = device
-        dies = [
-            Die(kfd.gpu_ids(card), partial(library.utilization_ratio, handle))
-            for card, handle in zip(cards, handles, strict=True)
-        ]
+        dies = [Die(kfd.gpu_ids(card), partial(self._utilization, number)) for number, card in enumerate(cards)]
         self._beside = Beside(device, dies, kfd, self._condition)
+        self._is_open = True
+        library.join(self)
 
     def read(self, now_ns: int) -> Said:
         """Return the counter or the power at `now_ns`, and what else is due.
@@ -59,49 +58,71 @@ class AmdGpu:
             SourceRetry: the driver has no value now.
             SourceGone: the GPU or its driver is gone.
         """
-        reading = self._reading(now_ns)
+        self.busy = True
+        try:
+            handle = self._handles[0]
+            if handle is None:
+                what = f"{self._device} is not shown by AMD's library any more"
+                raise SourceGone(what, where="libamd_smi.so", fix=LOAD)
+            return self._said(now_ns, handle)
+        finally:
+            self.busy = False
+
+    def close(self) -> None:
+        """Let go of the library; a second call does nothing."""
+        if self._is_open:
+            self._is_open = False
+            self._smi.leave(self)
+
+    def rebind(self, handles: Handles) -> None:
+        """Take new handles of the same GPU: the library was initialised anew. A lost one is told by the next read."""
+        self._handles = [next(iter(handles.get(place, ())), None) for place in self.places]
+
+    def _said(self, now_ns: int, handle: Handle) -> Said:
+        reading = self._reading(now_ns, handle)
         beside = self._beside.due(now_ns)
         if not beside:
             return reading
         said: tuple[Emitted, ...] = (reading, *beside)
         if reading.counter_uj is not None and any(isinstance(record, Condition) for record in beside):
-            wrong = self._check.add(now_ns, reading.counter_uj, self._power_mw())
+            wrong = self._check.add(now_ns, reading.counter_uj, power_mw_of(self._smi, handle))
             if wrong:
                 said = (*said, Event(now_ns, EventKind.READ_FAILURE, self._device, detail=f"{wrong}: {_USE_POWER}"))
         return said
 
-    def close(self) -> None:
-        """Let go of the library; a second call does nothing."""
-        library, self._library = self._library, None
-        if library is not None:
-            library.close()
-
-    def _reading(self, now_ns: int) -> Reading:
+    def _reading(self, now_ns: int, handle: Handle) -> Reading:
         if self._counted:
-            value = counter_uj(*self._smi.energy(self._handle))
+            value = counter_uj(*self._smi.energy(handle))
             if value is not None:
                 return Reading(now_ns, self._device, value)
         else:
-            value = self._smi.power_mw(self._handle)
+            value = self._smi.power_mw(handle)
             if value is not None:
                 return Reading(now_ns, self._device, power_mw=value)
         what = "energy counter" if self._counted else "power sensor"
         raise SourceRetry(f"the {what} of {self._device} has no value now", where="libamd_smi.so", fix=NONE_NEEDED)
 
-    def _power_mw(self) -> int | None:
-        try:
-            return self._smi.power_mw(self._handle)
-        except InferwattError:
-            return None
+    def _utilization(self, number: int) -> float | None:
+        handle = self._handles[number]
+        return None if handle is None else self._smi.utilization_ratio(handle)
 
     def _condition(self, now_ns: int) -> Condition:
+        handle = self._handles[0]
         return Condition(
             now_ns,
             self._device,
-            clock_hertz=self._smi.clock_hertz(self._handle),
-            temperature_celsius=self._smi.temperature_celsius(self._handle),
-            power_limit_watts=self._smi.power_limits_watts(self._handle)[0],
+            clock_hertz=self._smi.clock_hertz(handle),
+            temperature_celsius=self._smi.temperature_celsius(handle),
+            power_limit_watts=self._smi.power_limits_watts(handle)[0],
         )
+
+
+def power_mw_of(library: AmdSmi, handle: Handle) -> int | None:
+    """Return the socket's power, None where the library does not tell it."""
+    try:
+        return library.power_mw(handle)
+    except InferwattError:
+        return None
 
 
 _USE_POWER = "set sources.amdsmi.use_counter = false to sum up its power instead"
