@@ -3,6 +3,8 @@
 import os
 import socket
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from inferwatt import wire
 from inferwatt.clock import boot_id
@@ -18,9 +20,14 @@ _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 class Link:
     """A non-blocking connection on which hello was said; `greeted` once the agent answered."""
 
-    def __init__(self, connection: socket.socket, producer: str) -> None:
+    def __init__(
+        self, connection: socket.socket, producer: str, *, kind: str = "sdk", about: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say hello on a connection; `about` is what more a producer of this kind says of itself."""
         clocks = {"monotonic_ns": time.monotonic_ns(), "unix_ns": time.time_ns()}
-        hello = wire.hello(producer, kind="sdk", pid=os.getpid(), boot_id=boot_id(), **clocks)
+        hello = wire.hello(producer, kind=kind, pid=os.getpid(), boot_id=boot_id(), **clocks)
+        if about:
+            hello[kind] = dict(about)
         self.socket = connection
         self.greeted = False
         self.out = memoryview(wire.encode(hello))

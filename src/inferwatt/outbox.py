@@ -5,7 +5,7 @@ the same numbers, so that an agent that had it already takes it in once.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from inferwatt import wire
@@ -48,6 +48,16 @@ class Outbox:
         for start in range(0, len(requests), RECORDS_PER_FRAME):
             self._add([wire.request_to_wire(one) for one in requests[start : start + RECORDS_PER_FRAME]])
 
+    def put(self, records: int, encode: Callable[[int], bytes]) -> None:
+        """Put one message of `records` records into a numbered frame: `encode` makes it of its number.
+
+        What cannot be written (RecordRejected) is dropped and counted.
+        """
+        try:
+            self._hold(records, encode(self._last_seq + 1))
+        except RecordRejected:
+            self.dropped_records += records
+
     def next_frame(self) -> bytes | None:
         """Return the next frame to send, and hold it until it is acknowledged."""
         if not self._unsent:
@@ -78,8 +88,11 @@ class Outbox:
             self._add(rows[:half])
             self._add(rows[half:])
             return
+        self._hold(len(rows), data)
+
+    def _hold(self, records: int, data: bytes) -> None:
         self._last_seq += 1
-        self._unsent.append(_Frame(self._last_seq, len(rows), data))
+        self._unsent.append(_Frame(self._last_seq, records, data))
         self.held_bytes += len(data)
         while self.held_bytes > self._max_bytes and not self.is_empty:
             oldest = (self._sent or self._unsent).popleft()

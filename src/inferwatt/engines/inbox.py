@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from inferwatt import endpoint
 from inferwatt.clock import Clock
 from inferwatt.endpoint import Peer
+from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import InboxHealth, Incoming, Reception, Session
 from inferwatt.errors import Unavailable
 from inferwatt.records import RequestEnergy
@@ -43,7 +44,7 @@ class Inbox:
     def __init__(
         self,
         path: str,
-        emit: Callable[[Incoming], None],
+        emit: Callable[[Incoming | Plugged], None],
         *,
         clock: Clock,
         agent: str = "",

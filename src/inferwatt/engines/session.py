@@ -5,13 +5,14 @@ highest that the agent committed are all that is remembered of it, so that a mes
 connection is acknowledged again but not taken in twice, in a fixed amount of memory.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from inferwatt import wire
+from inferwatt import wire, wire_steps
 from inferwatt.endpoint import Peer
+from inferwatt.engines.greeting import Unwelcome, producer_of
+from inferwatt.engines.plugged import Plugged, check_times, plugin_of, taken
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND
@@ -25,7 +26,8 @@ REQUESTS_PER_PUSH = 256
 FUTURE_NS = NS_PER_SECOND
 """Both ends read one CLOCK_MONOTONIC: a time further ahead of its arrival than this is another clock."""
 
-_PRODUCER = re.compile("[0-9a-f]{32}")
+_COUNTED = ("frames", "records", "repeated_frames", "missing_frames", "skipped_pushes")
+_NUMBERED = ("records", wire_steps.STEPS, wire_steps.ENDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class Reception:
 
     def __init__(
         self,
-        emit: Callable[[Incoming], None],
+        emit: Callable[[Incoming | Plugged], None],
         *,
         agent: str,
         boot_id: str = "",
@@ -135,8 +137,7 @@ class Reception:
 
     def health(self) -> InboxHealth:
         """Return the counts at this moment; may be called from any thread."""
-        names = ("frames", "records", "repeated_frames", "missing_frames", "skipped_pushes")
-        counts = {name: self.counts[name] for name in names}
+        counts = {name: self.counts[name] for name in _COUNTED}
         return InboxHealth(len(self.sessions), **counts, rejected=dict(self.rejected), refused=dict(self.refused))
 
     def admit(self, session: "Session", producer: str) -> _Producer | None:
@@ -186,6 +187,7 @@ class Session:
                 self._hear(message, now_ns)
             except RecordRejected as problem:
                 self._reject(problem)
+                self.closing |= isinstance(problem, Unwelcome)
 
     def say(self, message: wire.Message) -> None:
         """Append a reply; a client that has left too many unread is dropped."""
@@ -198,31 +200,21 @@ class Session:
     def _hear(self, message: wire.Message, now_ns: int) -> None:
         kind = message.get("t")
         if kind == "hello":
-            self._hello(message)
-        elif kind == "records" and self._known is not None:
-            self._records(message, self._known, now_ns)
-        elif kind == "records":
+            self._hello(message, now_ns)
+        elif kind in _NUMBERED and self._known is not None:
+            self._numbered(message, self._known, now_ns)
+        elif kind in _NUMBERED:
             raise RecordRejected("records before hello", where="hello", fix="say hello first")
         else:
-            raise RecordRejected("not a kind of message", where="t", fix="send hello or records")
+            raise RecordRejected("not a kind of message", where="t", fix="send hello, records, steps or ends")
 
-    def _hello(self, message: wire.Message) -> None:
-        producer, boot_id = message.get("producer"), message.get("boot_id")
+    def _hello(self, message: wire.Message, now_ns: int) -> None:
         if self._known is not None:
             raise RecordRejected("a second hello", where="hello", fix="say hello once per connection")
-        if message.get("v") != wire.VERSION:
-            self.closing = True
-            what = f"this agent speaks version {wire.VERSION} of the wire"
-            raise RecordRejected(what, where="v", fix="install the agent's version of inferwatt")
-        if not isinstance(producer, str) or not _PRODUCER.fullmatch(producer):
-            raise RecordRejected("not a producer", where="producer", fix="send 32 hexadecimal digits")
-        if self._reception.boot_id and boot_id != self._reception.boot_id:
-            self.closing = True
-            raise RecordRejected("another machine or boot", where="boot_id", fix="use the agent of your own machine")
+        producer = producer_of(message, self._reception.boot_id)
         known = self._reception.admit(self, producer)
         if known is None:
-            self.closing = True
-            raise RecordRejected("another user's producer", where="producer", fix="draw a random producer id")
+            raise Unwelcome("another user's producer", where="producer", fix="draw a random producer id")
         claimed = message.get("pid")
         if self.pid <= 0 and type(claimed) is int:
             self.pid = claimed
@@ -230,19 +222,19 @@ class Session:
         self.say(wire.hello_back(self._reception.agent))
         if known.committed_seq:
             self.say(wire.ack(known.committed_seq))
+        if (plugin := plugin_of(message, self.pid, now_ns)) is not None:
+            self._emit(plugin)
 
-    def _records(self, message: wire.Message, known: _Producer, now_ns: int) -> None:
-        seq, rows = message.get("seq"), message.get("records")
+    def _numbered(self, message: wire.Message, known: _Producer, now_ns: int) -> None:
+        seq = message.get("seq")
         if type(seq) is not int or not 1 <= seq <= wire.MAX_INTEGER:
             raise RecordRejected("not a number of a message", where="seq", fix="count messages from 1")
         if seq <= known.seen_seq:
             self._reception.counts["repeated_frames"] += 1
             self._acknowledge(known)
             return
-        if not isinstance(rows, list) or len(rows) > wire.MAX_RECORDS_PER_FRAME:
-            rows, problem = [], RecordRejected("not a list of records", where="records", fix="send at most 4096")
-            self._reject(problem)
-        if self._take_in(seq, rows, now_ns):
+        take_in = self._take_records if message.get("t") == "records" else self._take_plugged
+        if take_in(message, seq, now_ns):
             known.emitted_seq = seq
         if self.closing:
             return
@@ -252,32 +244,52 @@ class Session:
             known.settle(seq)
             self._acknowledge(known)
 
-    def _take_in(self, seq: int, rows: list[object], now_ns: int) -> int:
+    def _take_plugged(self, message: wire.Message, _seq: int, now_ns: int) -> int:
+        """Emit what a plugin saw, as one item, all of it or none; return how many."""
+        try:
+            item = taken(message, self.producer, self.pid, now_ns)
+            check_times(item, now_ns + FUTURE_NS)
+        except RecordRejected as problem:
+            self._reject(problem)
+            return 0
+        return self._emit(item)
+
+    def _take_records(self, message: wire.Message, seq: int, now_ns: int) -> int:
         """Emit the good records of a message and say what is wrong with the first bad one; return how many."""
-        taken, first_problem = 0, None
+        rows = message.get("records")
+        if not isinstance(rows, list) or len(rows) > wire.MAX_RECORDS_PER_FRAME:
+            self._reject(RecordRejected("not a list of records", where="records", fix="send at most 4096"))
+            return 0
+        count, first_problem = 0, None
         good: list[Request] = []
         for row in rows:
             try:
                 request = wire.request_from_wire(row, self.producer)
-                _check_time(request, now_ns)
+                check_times(request, now_ns + FUTURE_NS)
             except RecordRejected as problem:
                 self._reception.rejected[problem.where] += 1
                 first_problem = first_problem or problem
                 continue
             good.append(request)
         for request in good:
-            is_last = taken + 1 == len(good)
-            try:
-                self._reception.emit(Incoming(self.producer, self.pid, seq, request, now_ns, is_last))
-            except Exception:  # noqa: BLE001 - the agent's side; the producer keeps the message and sends it again
-                self._reception.refused["not_taken"] += 1
-                self.closing = True
+            is_last = count + 1 == len(good)
+            if not self._emit(Incoming(self.producer, self.pid, seq, request, now_ns, is_last)):
                 break
-            taken += 1
-        self._reception.counts["records"] += taken
+            count += 1
+        self._reception.counts["records"] += count
         if first_problem is not None:
             self.say(wire.error(first_problem))
-        return taken
+        return count
+
+    def _emit(self, item: Incoming | Plugged) -> bool:
+        """Hand something to the agent; return whether it was taken. If not, the producer will send it again."""
+        try:
+            self._reception.emit(item)
+        except Exception:  # noqa: BLE001 - the agent's side; the producer keeps the message and sends it again
+            self._reception.refused["not_taken"] += 1
+            self.closing = True
+            return False
+        return True
 
     def _acknowledge(self, known: _Producer) -> None:
         if known.committed_seq:
@@ -286,9 +298,3 @@ class Session:
     def _reject(self, problem: RecordRejected) -> None:
         self._reception.rejected[problem.where] += 1
         self.say(wire.error(problem))
-
-
-def _check_time(request: Request, now_ns: int) -> None:
-    latest_ns = max(request.arrival_ns, request.first_token_ns or 0, request.end_ns or 0)
-    if latest_ns > now_ns + FUTURE_NS:
-        raise RecordRejected("a time in the future", where="future", fix="send CLOCK_MONOTONIC of this machine")

@@ -1,0 +1,75 @@
+"""The token book of one sequence in vLLM's engine. Pure.
+
+A sequence's tokens have positions: those of the prompt, then those of the output. Each step computes a range of them.
+What lies below the furthest position that was ever computed is done again (`recomputed`, after a preemption); drafts
+that were not accepted are taken back (`rejected`); what a step computed after its request had ended, beyond the prompt,
+is `wasted`. So that, exactly, for every sequence that gave an output:
+
+    computed = prompt - cached + output - 1 + recomputed + rejected + wasted
+
+and an abort before the first output has computed at most prompt - cached of its prompt.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Sequence:
+    """One sequence: what is known of it, and its tokens so far. `reach` is the furthest position computed."""
+
+    name: str
+    arrival_ns: int
+    prompt: int | None = None
+    lora: str = ""
+    cached: int | None = None
+    reach: int = 0
+    computed: int = 0
+    recomputed: int = 0
+    rejected: int = 0
+    wasted: int = 0
+    output: int = 0
+    first_ns: int | None = None
+    end_ns: int | None = None
+    outcome: str = ""
+    is_told: bool = False
+
+    def admit(self, context: int) -> None:
+        """Take its first step: what is in its context then came from the cache."""
+        if self.cached is None:
+            self.cached = self.reach = context
+
+    def is_prefill(self, context: int) -> bool:
+        """Whether work at this position is of the prompt, or of what was there before a preemption."""
+        return context < (self.prompt or 0) or context < self.reach
+
+    def step(self, context: int, tokens: int, drafts: int, got: int) -> int:
+        """Take a step that computed `tokens` from position `context` on, and gave `got` output tokens.
+
+        Returns:
+            The position at which it really began: an async engine may not know yet which drafts were rejected.
+        """
+        context = min(context, self.reach)
+        rejected = max(drafts - (got - 1), 0) if drafts and got else 0
+        self._advance(context, tokens, rejected)
+        self.rejected += rejected
+        self.output += got
+        return context
+
+    def lost(self, context: int, tokens: int) -> int:
+        """Take a step whose output nobody wanted any more; return the position at which it really began."""
+        context = min(context, self.reach)
+        self.wasted += max(context + tokens - max(self.reach, self.prompt or 0), 0)
+        self._advance(context, tokens, 0)
+        return context
+
+    def grow(self, steps: int) -> None:
+        """Take a number of steps with one token each."""
+        self.computed += steps
+        self.reach += steps
+        self.output += steps
+
+    def _advance(self, context: int, tokens: int, rejected: int) -> None:
+        end = context + tokens
+        self.computed += tokens
+        self.recomputed += max(min(end, self.reach) - context, 0)
+        self.reach = max(self.reach, end - rejected)
