@@ -36,7 +36,9 @@ def test_a_key_is_documented_with_its_default(name: str, default: object) -> Non
     """docs/agent.md has a row for it, and says what it is where nothing is set."""
     stated = ROWS[name].strip().strip("`")
 
-    assert stated == ("" if default is msgspec.NODEFAULT or name == "engines.server" else literal(default))
+    is_unset = default is msgspec.NODEFAULT or default is None or name == "engines.server"
+
+    assert stated == ("" if is_unset else literal(default))
 
 
 def test_no_key_is_documented_that_is_not_there() -> None:
