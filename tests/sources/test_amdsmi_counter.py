@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.records import Device, EventKind, Reading
 from inferwatt.attribution.timeline import Timeline
+from inferwatt.records import Device, EventKind, Reading
 from inferwatt.sources.amdsmi_counter import EXACT, CounterCheck, counter_uj, unit_uj
 from inferwatt.units import NS_PER_SECOND
 
@@ -59,7 +59,7 @@ def test_all_bits_set_is_no_value(accumulator: int) -> None:
 
 @given(st.lists(st.integers(min_value=0, max_value=10**7), min_size=1, max_size=40), st.integers(0, 2**60))
 def test_ticks_add_up_to_the_accumulator(steps: list[int], start: int) -> None:
-    """However it moves, standing still included, the ticks lose and make nothing: they sum to the counter's difference."""
+    """However it moves, standing still too, the ticks lose and make nothing: they sum to the counter's difference."""
     line, accumulator, ticks_uj = Timeline(Device("gpu-0")), start, 0
     first_uj = counter_uj(start, FLOAT_15_3)
     for number, step in enumerate([0, *steps]):

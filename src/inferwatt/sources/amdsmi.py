@@ -3,8 +3,8 @@
 A GPU whose energy accumulator has a documented unit (MI200 and newer) is `measured`; of every other one the power is
 integrated, `sampled`. A GPU inside a processor is left out: its power sensor is the processor's, and RAPL counts it.
 
-A search asks nothing of a GPU whose call has not come back. Where one that was read by the library is there and not shown
-by it any more, the kernel found it after the library had looked: the library is initialised anew.
+A search asks nothing of a GPU whose call has not come back. Where one that was read by the library is there, but not
+shown by it any more, the kernel found it after the library had looked: the library is initialised anew.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -94,7 +94,7 @@ class _Search:
         before = len(self.lacks)
         try:
             plans, rest = self._read_by(library, asked)
-            if _is_missing(library, rest) and _may_restart(library) and library.restart():
+            if not busy and _is_missing(library, rest) and _may_restart(library) and library.restart():
                 del self.lacks[before:]
                 plans, rest = self._read_by(library, asked)
         except InferwattError as exc:

@@ -79,6 +79,7 @@ class AmdSmi:
         self._lock = threading.Lock()
         self._holds = 0
         self._users: list[User] = []
+        self._addresses: dict[int, str] = {}
         self._restarter: int | None = None
 
     def open(self) -> None:
@@ -89,7 +90,7 @@ class AmdSmi:
         """
         with self._lock:
             if self._holds == 0:
-                self.call("amdsmi_init")
+                self._init()
             self._holds += 1
 
     def close(self) -> None:
@@ -130,7 +131,7 @@ class AmdSmi:
         handles: Handles = {}
         try:
             self._shut_down()
-            self.call("amdsmi_init")
+            self._init()
             handles = self.handles()
         except InferwattError:
             return False
@@ -143,16 +144,21 @@ class AmdSmi:
                     self._shut_down()
         return True
 
+    def _init(self) -> None:
+        self._addresses.clear()
+        self.call("amdsmi_init")
+
     def _shut_down(self) -> None:
         with suppress(InferwattError):  # other code of this process may have done it
             self.call("amdsmi_shut_down")
 
     def handles(self) -> Handles:
-        """Return the handles of the GPUs that the library shows."""
+        """Return the handles of the GPUs that the library shows; each is asked once where it is: it may hang later."""
         found: dict[str, list[tuple[str, Handle]]] = {}
         for handle in self.call("amdsmi_get_processor_handles"):
-            address = self.told("amdsmi_get_gpu_device_bdf", handle)
+            address = self._addresses.get(handle.value) or self.told("amdsmi_get_gpu_device_bdf", handle)
             if isinstance(address, str):
+                self._addresses[handle.value] = address
                 found.setdefault(address.partition(".")[0].lower(), []).append((address, handle))
         return {place: [handle for _, handle in sorted(named, key=lambda n: n[0])] for place, named in found.items()}
 

@@ -39,7 +39,7 @@ class AmdGpu:
             counted: read the energy accumulator, not the power.
         """
         self.busy = False
-        self.places = tuple(card.place for card in cards)
+        self.places: Sequence[str] = tuple(card.place for card in cards)
         self._smi = library
         self._handles: list[Handle | None] = list(handles)
         self._counted = counted
