@@ -1,8 +1,9 @@
 """Conditions: what is shown of a device beside its energy."""
 
+from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
-from inferwatt.conditions import Conditions
-from inferwatt.records import Condition, Event, EventKind
+from inferwatt.conditions import Conditions, courses
+from inferwatt.records import Condition, Device, Event, EventKind, Reading
 
 SECOND_NS = 10**9
 
@@ -42,3 +43,20 @@ def test_a_changed_power_limit_begins_a_regime() -> None:
         conditions.take(Condition(t_ns, "gpu-0", power_limit_watts=limit_watts))
 
     assert events == [Event(2, EventKind.REGIME, "gpu-0", detail="power limit 700 W to 500 W")]
+
+
+def test_what_was_used_in_a_gap_is_counted_and_how_often_a_counter_moves_is_shown() -> None:
+    """Reads that failed leave their joules in the sum, marked; a counter of 100 ms is seen as one."""
+    books = Books()
+    timeline = Timeline(Device("gpu-0"))
+    for poll in range(400):
+        t_ns = poll * SECOND_NS // 50
+        if 200 <= poll < 250:
+            timeline.failed(Event(t_ns, EventKind.READ_FAILURE, "gpu-0"))
+        else:
+            timeline.add(Reading(t_ns, "gpu-0", poll // 5 * 30_000_000))
+    courses(books, {"gpu-0": timeline})
+
+    [bridged_uj] = books.values["inferwatt_device_bridged_energy_joules_total"].values()
+    assert 300_000_000 <= bridged_uj <= 360_000_000
+    assert books.values["inferwatt_device_update_period_seconds"] == {("gpu-0",): 0.1}

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
 from inferwatt.metering import Metering
 from inferwatt.records import Component, Device, Engine, Event, EventKind, Provenance, Reading, Request
@@ -26,8 +27,17 @@ class Bench:
     """A residual over one GPU whose energy the test sets."""
 
     def __init__(self) -> None:
-        self.gpu_uj = 0
-        self.residual = Residual(SERVER, {"gpu-0": GPU}, lambda: {"gpu-0": self.gpu_uj})
+        self.timeline = Timeline(GPU)
+        self.residual = Residual(SERVER, {"gpu-0": GPU}, lambda: {"gpu-0": self.timeline})
+
+    @property
+    def gpu_uj(self) -> int:
+        """What the GPU has used so far, µJ."""
+        return self.timeline.measured_uj
+
+    @gpu_uj.setter
+    def gpu_uj(self, uj: int) -> None:
+        self.timeline.measured_uj = uj
 
     def take(self, second: float, watts: float) -> tuple[Reading | Event, ...]:
         """Read the server's watts at this time."""

@@ -1,9 +1,11 @@
 """How the devices are beside their energy: gauges of the newest word, throttled time, and changes of the cap. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
 from inferwatt.records import Condition, Event, EventKind
+from inferwatt.units import NS_PER_SECOND
 
 _GAUGES = (
     ("inferwatt_device_utilization_ratio", "utilization_ratio"),
@@ -49,3 +51,14 @@ class Conditions:
         """Drop the gauges of a device that is gone: an unknown is absent."""
         for metric, _ in _GAUGES:
             self._books.values.get(metric, {}).pop((device,), None)
+
+
+def courses(books: Books, timelines: Mapping[str, Timeline]) -> None:
+    """Show how the devices' counters move, and what was used in their gaps."""
+    for name, timeline in timelines.items():
+        device = timeline.device
+        labels = (name, device.domain, device.provenance.value)
+        books.count_to("inferwatt_device_bridged_energy_joules_total", labels, timeline.bridged_uj)
+        if timeline.period_ns:
+            period_seconds = timeline.period_ns / NS_PER_SECOND
+            books.gauge("inferwatt_device_update_period_seconds", (name,), round(period_seconds, 4))

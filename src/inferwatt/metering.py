@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from inferwatt.attribution.accounts import TickEnergy, merged
 from inferwatt.attribution.attributor import Attributor, moved_to
+from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
 from inferwatt.placement import Placement
@@ -71,7 +72,7 @@ class Metering:
         if device.device in self._devices:
             return
         if device.domain == SERVER_DOMAIN:  # it contains the others: only what is left of it is a device of its own
-            self._residual = self._residual or Residual(device, self._devices, self._attributor.measured_uj)
+            self._residual = self._residual or Residual(device, self._devices, self._attributor.timelines)
             return
         self._devices[device.device] = device
         self._placement.add_device(device)
@@ -136,6 +137,7 @@ class Metering:
             self._settle(self._newest_ns)
         elif isinstance(record, Sums):
             self.books.sums(record)
+            self._placement.worked(record)
         return True
 
     def request(self, request: Request, engine: str = "") -> bool:
@@ -237,6 +239,10 @@ class Metering:
     def closed_counters(self) -> dict[str, tuple[int, int]]:
         """Return, by device, until when its counter is settled, and what it showed then, µJ."""
         return self._attributor.closed_counters()
+
+    def timelines(self) -> Mapping[str, Timeline]:
+        """Return each device's timeline."""
+        return self._attributor.timelines()
 
     @property
     def device_totals(self) -> Mapping[str, Mapping[str, int]]:

@@ -29,17 +29,17 @@ class Residual:
 
     Args:
         server: the device that measures the whole server (`domain` is "server").
-        measured_uj: what each other device used so far, µJ.
         devices: the devices that are counted by themselves.
+        timelines: gives their timelines.
     """
 
     def __init__(
-        self, server: Device, devices: Mapping[str, Device], measured_uj: Callable[[], Mapping[str, int]]
+        self, server: Device, devices: Mapping[str, Device], timelines: Callable[[], Mapping[str, Timeline]]
     ) -> None:
         self.server = server
         self.device: Device | None = None
         self._devices = devices
-        self._measured_uj = measured_uj
+        self._timelines = timelines
         self._timeline = Timeline(server)
         self._before: Mapping[str, int] = {}
         self._left_uj = 0
@@ -58,10 +58,10 @@ class Residual:
         tick = self._timeline.add(reading)
         if tick is None:
             if self._timeline.open_since_ns != opened_ns:  # it began anew: what went before is not known
-                self._before = dict(self._measured_uj())
+                self._before = self._measured_uj()
             return ()
-        now_uj = dict(self._measured_uj())
-        used = {name: now_uj[name] - self._before.get(name, 0) for name in now_uj if name != OVERHEAD}
+        now_uj = self._measured_uj()
+        used = {name: now_uj[name] - self._before.get(name, 0) for name in now_uj}
         self._before = now_uj
         left_uj = tick.energy_uj - sum(used.values())
         error_uj = self.server.systematic_ratio * tick.energy_uj + sum(
@@ -78,6 +78,9 @@ class Residual:
             return (*first, counter)
         detail = f"the devices used {-left_uj / 1e6:.0f} J more than the server"
         return (*first, counter, Event(tick.t1_ns, EventKind.NEGATIVE_RESIDUAL, OVERHEAD, detail=detail))
+
+    def _measured_uj(self) -> dict[str, int]:
+        return {name: timeline.measured_uj for name, timeline in self._timelines().items() if name != OVERHEAD}
 
     def _described(self, error_ratio: float) -> Device:
         """Return what the overhead is: as sure as the least sure of its terms, with all their bounds together."""

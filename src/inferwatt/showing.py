@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from inferwatt.books import Books
+from inferwatt.conditions import courses
 from inferwatt.metering import Metering
 from inferwatt.snapshot import Lack, LiveView, Snapshot
 from inferwatt.units import NS_PER_SECOND
@@ -36,6 +37,7 @@ class Showing:
         open_by_engine: dict[str, int] = {}
         for request in self.metering.open_requests():
             open_by_engine[request.engine] = open_by_engine.get(request.engine, 0) + 1
+        courses(books, self.metering.timelines())
         books.open_requests(open_by_engine)
         books.reconcile(now_ns, self.resolutions())
         self._stale = self.health(books)

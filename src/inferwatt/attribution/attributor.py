@@ -191,9 +191,9 @@ class Attributor:
         """What each device used so far, by account."""
         return {name: state.totals for name, state in self._devices.items()}
 
-    def measured_uj(self) -> dict[str, int]:
-        """Return, by device, the energy of all its ticks so far, closed or not, µJ."""
-        return {name: state.timeline.measured_uj for name, state in self._devices.items()}
+    def timelines(self) -> dict[str, Timeline]:
+        """Return each device's timeline: its ticks so far, closed or not, and how its counter moves."""
+        return {name: state.timeline for name, state in self._devices.items()}
 
     def closed_counters(self) -> dict[str, tuple[int, int]]:
         """Return, by device, until when its counter is settled, and what it showed then, µJ."""

@@ -62,6 +62,8 @@ class Timeline:
         self.device = device
         self.events: list[Event] = []
         self.measured_uj = 0
+        self.bridged_uj = 0
+        """What of it was used in gaps: the total is right, its course is not known."""
         self._max_watts = device.max_watts or _SANE_WATTS
         self._bounded = device.max_watts is not None
         self._last: Reading | None = None
@@ -183,6 +185,8 @@ class Timeline:
         self._tick_start_ns = tick.t1_ns
         self._failed = self._stalled = False
         self.measured_uj += energy_uj
+        if kind is TickKind.BRIDGED:
+            self.bridged_uj += energy_uj
         return tick
 
     def _add_power(self, last: Reading, reading: Reading) -> Tick | None:

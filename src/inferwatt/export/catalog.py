@@ -5,10 +5,11 @@ a label are disjoint, so that a sum over all of them means something; no label t
 `CATALOG[name].labels` is the order of the label values in `Snapshot.values[name]` and `Snapshot.histograms[name]`.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass
-from enum import StrEnum
+
+from inferwatt.export.metric import MICRO, NANO, Kind, Metric, bucket_index, counter, doubling, gauge, histogram, info
+
+__all__ = ["CATALOG", "Kind", "Metric", "bucket_index"]
 
 PREFILL = "prefill"
 DECODE = "decode"
@@ -26,53 +27,6 @@ CACHE_READ = "read"
 
 TOKEN_KINDS = ("prompt", "output")
 
-MICRO = 6
-NANO = 9
-
-
-class Kind(StrEnum):
-    """What a family is, in Prometheus' words."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-    INFO = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One family.
-
-    `decimals` says how far the decimal point of a snapshot's value moves left on the wire: 6 where the snapshot
-    holds microjoules and the wire joules. Histograms hold the wire's unit already (their bounds do).
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    labels: tuple[str, ...] = ()
-    unit: str = ""
-    decimals: int = 0
-    buckets: tuple[float, ...] = ()
-
-    @property
-    def family(self) -> str:
-        """The name of the family in OpenMetrics: without the suffix that its samples carry."""
-        if self.kind is Kind.COUNTER:
-            return self.name.removesuffix("_total")
-        return self.name.removesuffix("_info") if self.kind is Kind.INFO else self.name
-
-
-def bucket_index(metric: Metric, value: float) -> int:
-    """Return the place of `value` (in the metric's unit) in `HistogramValue.counts`; bounds are inclusive."""
-    return bisect_left(metric.buckets, value)
-
-
-def doubling(first: float, count: int) -> tuple[float, ...]:
-    """Return `count` bounds, each twice the one before: equal relative error over the whole range."""
-    return tuple(first * 2**power for power in range(count))
-
-
 REQUEST_JOULES = doubling(0.1, 21)
 """0.1 J to 105 kJ."""
 TOKEN_JOULES = doubling(0.0001, 21)
@@ -86,54 +40,50 @@ _MODEL = ("model_name", "server")
 _DEVICE = ("device", "domain", "provenance")
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "", decimals: int = 0) -> Metric:
-    return Metric(name, Kind.COUNTER, text, labels, unit, decimals)
-
-
-def _gauge(name: str, text: str, labels: tuple[str, ...] = (), unit: str = "", decimals: int = 0) -> Metric:
-    return Metric(name, Kind.GAUGE, text, labels, unit, decimals)
-
-
-def _histogram(name: str, text: str, labels: tuple[str, ...], unit: str, buckets: tuple[float, ...]) -> Metric:
-    return Metric(name, Kind.HISTOGRAM, text, labels, unit, buckets=buckets)
-
-
-def _info(name: str, text: str, labels: tuple[str, ...]) -> Metric:
-    return Metric(name, Kind.INFO, text, labels)
-
-
 _HARDWARE = (
-    _counter(
+    counter(
         "inferwatt_device_energy_joules_total",
         "Energy that the device used, by its own counter or by the source that provenance names; domains are disjoint.",
         _DEVICE,
         "joules",
         MICRO,
     ),
-    _gauge(
+    gauge(
         "inferwatt_device_power_watts",
         "Mean power of the device over the last second; for graphs prefer rate() of the energy counter.",
         _DEVICE,
         "watts",
     ),
-    _gauge(
+    gauge(
         "inferwatt_device_systematic_uncertainty_ratio",
         "Bound (90%) of the error that all readings of the device share, such as a sensor's gain: it adds up linearly.",
         _DEVICE,
         "ratio",
     ),
-    _info(
+    info(
         "inferwatt_device_info",
         "What the device is; join on device.",
         ("device", "vendor", "model", "driver", "uuid"),
     ),
-    _gauge(
-        "inferwatt_device_utilization_ratio", "Part of the device's capacity that was in use.", ("device",), "ratio"
+    counter(
+        "inferwatt_device_bridged_energy_joules_total",
+        "Energy used while reads failed or were lost, contained in the device's energy: its sum is right, its course "
+        "within the gap is not known.",
+        _DEVICE,
+        "joules",
+        MICRO,
     ),
-    _gauge("inferwatt_device_clock_hertz", "Clock of the device's cores.", ("device",), "hertz"),
-    _gauge("inferwatt_device_temperature_celsius", "Temperature of the device.", ("device",), "celsius"),
-    _gauge("inferwatt_device_power_limit_watts", "Power limit in force on the device.", ("device",), "watts"),
-    _counter(
+    gauge(
+        "inferwatt_device_update_period_seconds",
+        "Time between two moves of the device's counter, as seen.",
+        ("device",),
+        "seconds",
+    ),
+    gauge("inferwatt_device_utilization_ratio", "Part of the device's capacity that was in use.", ("device",), "ratio"),
+    gauge("inferwatt_device_clock_hertz", "Clock of the device's cores.", ("device",), "hertz"),
+    gauge("inferwatt_device_temperature_celsius", "Temperature of the device.", ("device",), "celsius"),
+    gauge("inferwatt_device_power_limit_watts", "Power limit in force on the device.", ("device",), "watts"),
+    counter(
         "inferwatt_device_throttled_seconds_total",
         "Time in which the device was throttled, by reason.",
         ("device", "reason"),
@@ -143,7 +93,7 @@ _HARDWARE = (
 )
 
 _WORK = (
-    _counter(
+    counter(
         "inferwatt_energy_joules_total",
         "Energy by where it went. Phases and components are disjoint, their sum is what the devices used. "
         "Phases idle_empty, other and unattributed belong to no model (model_name is empty).",
@@ -151,7 +101,7 @@ _WORK = (
         "joules",
         MICRO,
     ),
-    _counter(
+    counter(
         "inferwatt_energy_split_variance_square_joules_total",
         "Sum over requests of the squared 90% half-width of their share. The square root of its increase is the "
         "half-width of the requests' energy in that time; the devices' systematic uncertainty comes on top.",
@@ -159,38 +109,38 @@ _WORK = (
         "square_joules",
         2 * MICRO,
     ),
-    _counter(
+    counter(
         "inferwatt_tier_energy_joules_total",
         "Energy of ended requests by the tier of evidence on which it was split.",
         (*_MODEL, "tier", "provenance"),
         "joules",
         MICRO,
     ),
-    _counter(
+    counter(
         "inferwatt_prompt_tokens_total",
         "Prompt tokens: computed (cache none) and reused from a prefix cache (cache read), which sum to the prompts.",
         (*_MODEL, "cache"),
         "tokens",
     ),
-    _counter("inferwatt_output_tokens_total", "Output tokens.", _MODEL, "tokens"),
-    _counter("inferwatt_requests_total", "Ended requests by outcome.", (*_MODEL, "outcome")),
-    _gauge("inferwatt_open_requests", "Requests that have begun and not ended.", _MODEL),
-    _counter(
+    counter("inferwatt_output_tokens_total", "Output tokens.", _MODEL, "tokens"),
+    counter("inferwatt_requests_total", "Ended requests by outcome.", (*_MODEL, "outcome")),
+    gauge("inferwatt_open_requests", "Requests that have begun and not ended.", _MODEL),
+    counter(
         "inferwatt_tenant_energy_joules_total",
         "Energy of requests by tenant. A tenant without a name is __unknown__, those beyond the limit are __other__.",
         ("tenant", "model_name", "provenance"),
         "joules",
         MICRO,
     ),
-    _counter("inferwatt_tenants_folded_total", "Tenants counted as __other__ because the limit was reached."),
-    _histogram(
+    counter("inferwatt_tenants_folded_total", "Tenants counted as __other__ because the limit was reached."),
+    histogram(
         "inferwatt_request_energy_joules",
         "Energy of one request, idle not included.",
         (*_MODEL, "provenance"),
         "joules",
         REQUEST_JOULES,
     ),
-    _histogram(
+    histogram(
         "inferwatt_request_energy_per_output_token_joules",
         "Energy of one request divided by its output tokens. Its average is not the model's energy per token: "
         "for that divide the rates of the counters.",
@@ -198,28 +148,28 @@ _WORK = (
         "joules",
         TOKEN_JOULES,
     ),
-    _histogram(
+    histogram(
         "inferwatt_time_to_first_token_seconds",
         "Time from a request's arrival to its first output token.",
         _MODEL,
         "seconds",
         WAIT_SECONDS,
     ),
-    _histogram(
+    histogram(
         "inferwatt_inter_token_latency_seconds",
         "Time between output tokens of one request.",
         _MODEL,
         "seconds",
         GAP_SECONDS,
     ),
-    _histogram(
+    histogram(
         "inferwatt_queue_seconds",
         "Time that a request waited before work on it began.",
         _MODEL,
         "seconds",
         WAIT_SECONDS,
     ),
-    _info(
+    info(
         "inferwatt_server_info",
         "What the inference server is and where it runs; join on server.",
         ("server", "kind", "version", "namespace", "pod", "container"),
@@ -227,55 +177,53 @@ _WORK = (
 )
 
 _HEALTH = (
-    _gauge("inferwatt_source_up", "1 if a device of the source delivers, 0 if it was asked to no avail.", ("source",)),
-    _counter("inferwatt_samples_total", "Readings taken from the device.", ("device",)),
-    _counter("inferwatt_samples_lost_total", "Readings that failed or came too late to be taken.", ("device",)),
-    _counter(
+    gauge("inferwatt_source_up", "1 if a device of the source delivers, 0 if it was asked to no avail.", ("source",)),
+    counter("inferwatt_samples_total", "Readings taken from the device.", ("device",)),
+    counter("inferwatt_samples_lost_total", "Readings that failed or came too late to be taken.", ("device",)),
+    counter(
         "inferwatt_device_events_total",
         "What happened to the device's energy counter: wrap, reset, stall, read_failure and others.",
         ("device", "kind"),
     ),
-    _counter("inferwatt_windows_late_total", "Windows that were closed after their time limit."),
-    _counter("inferwatt_records_total", "Records of requests and steps that were accepted."),
-    _counter(
+    counter("inferwatt_windows_late_total", "Windows that were closed after their time limit."),
+    counter("inferwatt_records_total", "Records of requests and steps that were accepted."),
+    counter(
         "inferwatt_records_dropped_total", "Records that were malformed, too late or too many, by reason.", ("reason",)
     ),
-    _counter("inferwatt_scrapes_total", "Scrapes of an inference server's own metrics page.", ("server",)),
-    _counter(
+    counter("inferwatt_scrapes_total", "Scrapes of an inference server's own metrics page.", ("server",)),
+    counter(
         "inferwatt_scrape_failures_total",
         "Scrapes of an inference server's own metrics page that failed, by reason.",
         ("server", "reason"),
     ),
-    _gauge(
+    gauge(
         "inferwatt_token_disagreement_tokens",
         "Tokens by which the records of requests exceed what the server's own metrics page counts; 0 where they agree.",
         (*_MODEL, "kind"),
         "tokens",
     ),
-    _counter("inferwatt_ledger_rows_total", "Rows committed to the ledger."),
-    _counter(
-        "inferwatt_ledger_errors_total", "Commits to the ledger that failed; their rows are kept and tried again."
-    ),
-    _counter("inferwatt_ledger_set_aside_total", "Ledger files that were corrupt and set aside."),
-    _gauge("inferwatt_ledger_pending_rows", "Rows that wait to be committed to the ledger."),
-    _gauge("inferwatt_ledger_size_bytes", "Size of the ledger on disk.", (), "bytes"),
-    _counter(
+    counter("inferwatt_ledger_rows_total", "Rows committed to the ledger."),
+    counter("inferwatt_ledger_errors_total", "Commits to the ledger that failed; their rows are kept and tried again."),
+    counter("inferwatt_ledger_set_aside_total", "Ledger files that were corrupt and set aside."),
+    gauge("inferwatt_ledger_pending_rows", "Rows that wait to be committed to the ledger."),
+    gauge("inferwatt_ledger_size_bytes", "Size of the ledger on disk.", (), "bytes"),
+    counter(
         "inferwatt_agent_energy_joules_total",
         "Energy of inferwatt itself, from its share of the host's CPU time; contained in phase other.",
         ("provenance",),
         "joules",
         MICRO,
     ),
-    _info("inferwatt_build_info", "The version of inferwatt and of its Python.", ("version", "python_version")),
+    info("inferwatt_build_info", "The version of inferwatt and of its Python.", ("version", "python_version")),
 )
 
 _PROCESS = (
-    _counter("process_cpu_seconds_total", "CPU time of this process, user and system.", (), "seconds"),
-    _gauge("process_resident_memory_bytes", "Resident memory of this process.", (), "bytes"),
-    _gauge("process_virtual_memory_bytes", "Virtual memory of this process.", (), "bytes"),
-    _gauge("process_start_time_seconds", "Start of this process since the Unix epoch.", (), "seconds"),
-    _gauge("process_open_fds", "Open file descriptors of this process."),
-    _gauge("process_max_fds", "Limit of open file descriptors of this process."),
+    counter("process_cpu_seconds_total", "CPU time of this process, user and system.", (), "seconds"),
+    gauge("process_resident_memory_bytes", "Resident memory of this process.", (), "bytes"),
+    gauge("process_virtual_memory_bytes", "Virtual memory of this process.", (), "bytes"),
+    gauge("process_start_time_seconds", "Start of this process since the Unix epoch.", (), "seconds"),
+    gauge("process_open_fds", "Open file descriptors of this process."),
+    gauge("process_max_fds", "Limit of open file descriptors of this process."),
 )
 
 
