@@ -20,12 +20,12 @@ from inferwatt.export.catalog import (
     UNATTRIBUTED,
     UNLISTED,
     Kind,
-    bucket_index,
 )
 from inferwatt.records import FOLDED_TENANT, Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
+from inferwatt.waits import passed_on, with_observed, with_one
 
 _MAX_REQUEST_ID_CHARACTERS = 64
 
@@ -228,13 +228,10 @@ class Books:
 
     def observe(self, name: str, labels: Labels, value: float, exemplar: Exemplar | None) -> None:
         """Add one observation to a histogram."""
-        metric = CATALOG[name]
-        series = self.histograms.setdefault(name, {})
-        before = series.get(labels) or HistogramValue((0,) * (len(metric.buckets) + 1), 0.0, {})
-        place = bucket_index(metric, value)
-        counts = (*before.counts[:place], before.counts[place] + 1, *before.counts[place + 1 :])
-        exemplars = before.exemplars if exemplar is None else {**before.exemplars, place: exemplar}
-        series[labels] = HistogramValue(counts, before.sum + value, exemplars)
+        self._put(name, labels, with_one(self.histograms.get(name, {}).get(labels), CATALOG[name], value, exemplar))
+
+    def _put(self, name: str, labels: Labels, histogram: HistogramValue) -> None:
+        self.histograms.setdefault(name, {})[labels] = histogram
         self._changed_histograms.setdefault(name, set()).add(labels)
 
     def events(self, events: Iterable[Event]) -> None:
@@ -252,9 +249,12 @@ class Books:
     def sums(self, sums: Sums) -> None:
         """Take what a server counted itself."""
         books = self._tokens.get(sums.engine)
-        if books is not None:
-            gained = Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0)
-            books.count(gained, sums.t1_ns)
+        if books is None:
+            return
+        books.count(Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0), sums.t1_ns)
+        labels = self._names(sums.engine)
+        for name, observed in passed_on(sums, is_recorded=books.is_recorded):
+            self._put(name, labels, with_observed(self.histograms.get(name, {}).get(labels), CATALOG[name], observed))
 
     def expect(self, request: Request) -> None:
         """Note that a record of a request came: until it is booked, its server's count is not compared."""

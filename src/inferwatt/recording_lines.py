@@ -26,6 +26,9 @@ def impossible(record: Reading | Step | Request | Activity | Event | Sums) -> st
             amounts = (tokens for _, new, context, _ in record.members for tokens in (new, context))
         case Event():
             amounts = ()
+        case Sums():
+            observed = [amount for seen in record.latencies.values() for amount in (*seen.counts, seen.seconds)]
+            amounts = (*(getattr(record, name) for name in _COUNTS[Sums]), *record.units.values(), *observed)
         case _:
             amounts = (getattr(record, name) for name in _COUNTS[type(record)])
     wrong = [amount for amount in amounts if amount is not None and not (amount >= 0 and isfinite(amount))]

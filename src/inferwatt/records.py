@@ -224,7 +224,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What a server's own histogram gained: `counts` for each bucket alone, the last above all `bounds`; and their sum."""
+    """What a server's own histogram gained: `counts` of each bucket alone, the last above all `bounds`; their sum."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]

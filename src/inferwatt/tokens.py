@@ -30,19 +30,24 @@ class Tokens:
 
 @dataclass(slots=True)
 class TokenBooks:
-    """What was counted of one engine, and by whom; `counted` is the part of the server's count that is old enough."""
+    """What was counted of one engine, and by whom; `counted` is the part of the server's count that is old enough.
+
+    `is_recorded` tells that records of its requests have come.
+    """
 
     recorded: Tokens = field(default_factory=Tokens)
     counted: Tokens = field(default_factory=Tokens)
     unlisted: Tokens = field(default_factory=Tokens)
     _fresh: deque[tuple[int, Tokens]] = field(default_factory=deque)
     _awaited: set[str] = field(default_factory=set)
+    is_recorded: bool = False
     _was_counted: bool = False
     _was_recorded: bool = False
     _last_end_ns: int = 0
 
     def expect(self, request: str) -> None:
         """Note that a record has come of a request that is not booked yet."""
+        self.is_recorded = True
         self._awaited.add(request)
 
     def record(self, request: str, tokens: Tokens, end_ns: int) -> None:
