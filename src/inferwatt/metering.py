@@ -138,7 +138,6 @@ class Metering:
         elif isinstance(record, Sums):
             self.books.sums(record)
             self._placement.worked(record)
-            self._placement.worked(record)
         return True
 
     def request(self, request: Request, engine: str = "") -> bool:
