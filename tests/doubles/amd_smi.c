@@ -36,6 +36,11 @@ static void put_text(void *out, int field, const uint64_t *text) {
     if (page[FIRST_FIELD + 2 * field + 1]) memcpy((char *)out + page[FIRST_FIELD + 2 * field], text, 64);
 }
 
+static void wait_while(const volatile uint64_t *hang) {
+    const struct timespec moment = {0, 1000000};
+    while (*hang) nanosleep(&moment, NULL);
+}
+
 int amdsmi_init(uint64_t flags) {
     (void)flags;
     int fd = open(getenv("INFERWATT_AMD_SMI_PAGE"), O_RDWR);
@@ -43,6 +48,7 @@ int amdsmi_init(uint64_t flags) {
     uint64_t *mapped = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     mapped[INITS]++;
+    wait_while(&mapped[INIT_HANG]);
     if (mapped[INIT_STATUS]) return (int)mapped[INIT_STATUS];
     page = mapped;
     return 0;
@@ -80,8 +86,7 @@ int amdsmi_get_energy_count(void *handle, uint64_t *accumulator, float *resoluti
     int status = before(handle, ENERGY_STATUS);
     if (status) return status;
     uint64_t *g = gpu(handle);
-    const struct timespec moment = {0, 1000000};
-    while (*(volatile uint64_t *)&g[HANG]) nanosleep(&moment, NULL);
+    wait_while(&g[HANG]);
     g[ACCUMULATOR] += g[STEP];
     *accumulator = g[ACCUMULATOR];
     memcpy(resolution, &g[RESOLUTION], sizeof *resolution);

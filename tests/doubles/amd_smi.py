@@ -28,7 +28,7 @@ NONE16, NONE32, NONE64 = 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
 ROUNDED = 15.3
 """The resolution that the library hands out, in µJ (a C float)."""
 
-_HEAD = ("count", "init_status", "inits", "shutdowns")
+_HEAD = ("count", "init_status", "inits", "shutdowns", "init_hang")
 _FIELDS = {
     "amdsmi_power_info_t": ("current_socket_power", "average_socket_power", "socket_power"),
     "amdsmi_engine_usage_t": ("gfx_activity",),

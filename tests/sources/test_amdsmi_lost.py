@@ -15,6 +15,7 @@ from inferwatt.errors import SourceRetry
 from inferwatt.records import Event, EventKind, Reading
 from inferwatt.sources import Emitted, SourcesConfig
 from inferwatt.sources.amdsmi import discover
+from inferwatt.sources.amdsmi_binding import AmdSmi, load
 from inferwatt.sources.sampler import REDISCOVER_NS, Sampler
 from inferwatt.testing import FakeClock
 from inferwatt.units import NS_PER_SECOND
@@ -178,6 +179,29 @@ def test_a_call_that_hangs_does_not_hold_up_the_other_gpus(page: Page, tree: Amd
     page.set(0, hang=0)
     wait_for(lambda: len(search.found().sources) == 2)
     assert page["inits"] == 2
+
+
+def test_a_new_look_that_hangs_holds_up_nobody(page: Page, tree: AmdSysfs, search: Search) -> None:
+    """Meanwhile a read is a lost sample at once, and a GPU can be closed; afterwards the others are read."""
+    for bus in ("c1", "c6"):
+        tree.card(f"0000:{bus}:00.0")
+        page.add(f"0000:{bus}:00.0")
+    first, second = search.found().sources
+    library = load()
+    assert isinstance(library, AmdSmi)
+
+    page["init_hang"] = 1
+    look = threading.Thread(target=library.restart, daemon=True)
+    look.start()
+    wait_for(lambda: page["inits"] == 2)
+    with pytest.raises(SourceRetry, match="the library is initialised anew"):
+        first.read(1)
+    first.close()
+    assert not library.restart()
+    page["init_hang"] = 0
+    look.join(PATIENCE_SECONDS)
+
+    assert read(second, 2).counter_uj == 65_536_000_000
 
 
 def wait_for(happens: Callable[[], bool]) -> None:
