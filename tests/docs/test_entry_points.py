@@ -9,7 +9,9 @@ import pytest
 from tests.docs.documents import DOCS, ROOT, name_of
 
 POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-PAGES = sorted(page for room in ("sources", "servers") for page in (DOCS / room).glob("*.md") if page.name != "README.md")
+PAGES = sorted(
+    page for room in ("sources", "servers") for page in (DOCS / room).glob("*.md") if page.name != "README.md"
+)
 PARTS = ["Requirements", "Metrics", "Configuration", "More information"]
 
 
@@ -34,3 +36,12 @@ def test_the_readme_leads_to_it(name: str) -> None:
     folder = {"inferwatt.sources": "sources", "inferwatt.engines": "servers"}[group]
 
     assert f"(docs/{folder}/{point}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(POINTS["inferwatt.sources"]))
+def test_the_sources_stand_side_by_side(name: str) -> None:
+    """Each source has a row in both tables of docs/sources: what it needs and sees, and how far off it can be."""
+    rows = re.findall(r"^\| (.+?) \|", (DOCS / "sources" / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert [row for row in rows if row.endswith(f"]({name}.md) (`{name}`)")]
+    assert [row for row in rows if f"`{name}`" in row and "]" not in row]
