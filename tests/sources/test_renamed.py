@@ -41,3 +41,13 @@ def test_every_record_has_the_other_name() -> None:
         assert (renamed.name, renamed.period_ns, renamed.device.uuid) == ("scripted", 9, "amd-1")
         renamed.close()
         assert source.closed
+
+
+def test_a_slow_device_is_still_known_to_be_slow() -> None:
+    """How often it asks is not how often it hands over."""
+    source = Answering(None)
+    renamed = Renamed(source, source.device)
+
+    assert renamed.poll_ns == 9
+    source.poll_ns = 90  # type: ignore[attr-defined]
+    assert renamed.poll_ns == 90

@@ -26,6 +26,12 @@ class Renamed:
         """Return the shortest time between two reads that can differ, nanoseconds."""
         return self._source.period_ns
 
+    @property
+    def poll_ns(self) -> int:
+        """Return how often a slow source asks, nanoseconds; of any other its period."""
+        poll_ns: int = getattr(self._source, "poll_ns", self._source.period_ns)
+        return poll_ns
+
     def read(self, now_ns: int) -> "Said":
         """Return what the source says at `now_ns`, under the other name; raises what it raises."""
         said = self._source.read(now_ns)
