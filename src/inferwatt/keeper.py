@@ -13,19 +13,23 @@ from dataclasses import replace
 from inferwatt.books import Books
 from inferwatt.clock import Clock
 from inferwatt.conditions import Conditions
+from inferwatt.engines.plugged import Ends, PluginSeen, Steps
 from inferwatt.engines.session import Incoming
+from inferwatt.engines.vllm_server import Found
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
 from inferwatt.gaps import Gaps
-from inferwatt.ledger.rows import ClockPair, DeviceState, RequestRow
+from inferwatt.ledger.rows import ClockPair, DeviceState
 from inferwatt.metering import Metering
-from inferwatt.pending import Pending
+from inferwatt.pending import Pending, row_of
+from inferwatt.plugins import Plugins
 from inferwatt.ports import Item, Outbox, ProducerGone, Store
 from inferwatt.receipts import Receipts
 from inferwatt.records import Condition, Engine, Reading, Request, RequestEnergy, Sums
 from inferwatt.routing import SDK_KIND, Routes
 from inferwatt.showing import Showing
 from inferwatt.snapshot import Lack
+from inferwatt.telling import Telling
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import Views
 from inferwatt.wall import Wall
@@ -55,6 +59,7 @@ class Keeper:
         host: str = "",
         tag_keys: frozenset[str] = frozenset(),
         talks_to: Callable[[int, str], bool] = lambda _pid, _url: False,
+        server_of: Callable[[int], Found | None] = lambda _pid: None,
         health: Callable[[Books], frozenset[str]] = lambda _books: frozenset(),
         resolutions: Callable[[], Mapping[str, int]] = dict,
         device_states: Mapping[str, DeviceState] | None = None,
@@ -64,7 +69,6 @@ class Keeper:
         self._books = metering.books
         self._views = Views(metering.books)
         self._conditions = Conditions(metering.books, metering.feed)
-        self._outbox = outbox
         self._store = store
         self._tag_keys = tag_keys
         self._items: deque[Item] = deque()
@@ -74,6 +78,8 @@ class Keeper:
         self._gone, self._given_up = dict[str, int](), set[str]()
         self._gaps = Gaps(boot_id, device_states or {})
         self._started_ns, self._started_unix_ns = clock.monotonic_ns(), clock.unix_ns()
+        self._plugins = Plugins(metering, self._receipts, server_of, self._started_ns)
+        self._telling = Telling(outbox, metering, self._receipts, self._plugins)
         self._wall = Wall(self._started_unix_ns - self._started_ns)
         self._commit_due_ns = self._push_due_ns = self._committed_ns = self._busy_until_ns = 0
         self._showing = Showing(metering, self._views, self._started_unix_ns, version, host, health, resolutions)
@@ -100,7 +106,7 @@ class Keeper:
             self._items.append(item)
             return
         self._dropped_items += 1
-        if isinstance(item, Incoming):
+        if isinstance(item, Incoming | Steps | Ends):
             raise OverflowError("too many records wait for the desk")
 
     @property
@@ -130,7 +136,7 @@ class Keeper:
             self._commit(now_ns)
         if now_ns >= self._push_due_ns:
             self._push_due_ns = now_ns + SOON_NS
-            self._push_provisional()
+            self._telling.provisional()
 
     def finish(self) -> None:
         """Close everything that is open, at the end."""
@@ -144,9 +150,7 @@ class Keeper:
     def _take(self, item: Item) -> None:
         match item:
             case Reading():
-                for record in self._gaps.before(item):
-                    self._metering.feed(record)
-                self._metering.feed(item)
+                self._reading(item)
             case Incoming():
                 self._incoming(item)
             case EngineSeen():
@@ -157,14 +161,24 @@ class Keeper:
             case ProducerGone():
                 self._gone[item.producer] = self._clock.monotonic_ns() + GONE_NS
             case Sums():
-                self._note_work(item)
-                self._metering.feed(item)
+                self._sums(item)
+            case PluginSeen() | Steps() | Ends():
+                self._gone.pop(item.producer, None)
+                self._plugins.take(item)
             case _:
                 self._metering.feed(item)
 
-    def _note_work(self, sums: Sums) -> None:
+    def _reading(self, reading: Reading) -> None:
+        for record in self._gaps.before(reading):
+            self._metering.feed(record)
+        self._metering.feed(reading)
+
+    def _sums(self, sums: Sums) -> None:
         if sums.running or sums.output_tokens or sums.units:
             self._busy_until_ns = sums.t1_ns + 2 * NS_PER_SECOND
+        news = self._plugins.sums(sums)
+        if news is not None:
+            self._metering.feed(news)
 
     # Requests.
 
@@ -181,6 +195,10 @@ class Keeper:
             self._books.dropped("duplicate")
             return
         self._books.add("inferwatt_records_total", (), 1)
+        if self._plugins.is_engine(incoming.producer):
+            for each, of in self._plugins.request(incoming):
+                self._meter(each, of)
+            return
         engine = self._routes.engine_of(incoming)
         if engine is not None:
             self._meter(incoming, engine)
@@ -199,9 +217,15 @@ class Keeper:
                 local = Engine(engine, "", server=SDK_KIND, kind=SDK_KIND)
                 self._metering.engine_seen(local, None, {incoming.pid}, incoming.received_ns)
             self._meter(incoming, engine)
+        for incoming, engine in self._plugins.ready(now_ns, all_of_them=all_of_them):
+            self._meter(incoming, engine)
 
     def _meter(self, incoming: Incoming, engine: str) -> None:
-        taken = self._metering.request(incoming.request, engine)
+        is_engines = self._plugins.is_engine(incoming.producer)
+        if not is_engines and self._plugins.is_exact(engine):
+            self._plugins.witness(incoming)
+            return
+        taken = self._metering.request(incoming.request, engine, keeps_model=is_engines)
         if taken and incoming.request.end_ns is not None:
             self._receipts.upon(incoming.producer, incoming.seq, incoming.request.request)
         else:
@@ -212,6 +236,7 @@ class Keeper:
             del self._gone[producer]
             self._given_up.add(producer)
             self._metering.producer_gone(producer, now_ns - GONE_NS)
+            self._plugins.forget(producer, now_ns)
             self._receipts.forget(producer)
             self._routes.forget(producer)
 
@@ -230,17 +255,9 @@ class Keeper:
                 self._book_request(request, energy)
 
     def _book_request(self, request: Request, energy: RequestEnergy) -> None:
-        end_unix_ns = (request.end_ns or request.arrival_ns) + self._wall.offset_ns
-        self._books.request(request, energy, end_unix_ns / NS_PER_SECOND)
-        self._views.request(request, energy, end_unix_ns / NS_PER_SECOND)
-        engine = self._metering.engines.get(request.engine)
-        row = RequestRow(
-            request=request,
-            energy=energy if energy.parts else None,
-            server=engine.server if engine else "",
-            end_unix_ns=end_unix_ns,
-            arrival_unix_ns=request.arrival_ns + self._wall.offset_ns,
-        )
+        row = row_of(request, energy, self._metering.engines.get(request.engine), self._wall.offset_ns)
+        self._books.request(request, energy, row.end_unix_ns / NS_PER_SECOND)
+        self._views.request(request, energy, row.end_unix_ns / NS_PER_SECOND)
         if self._pending.add_row(row, energy):
             self._books.add("inferwatt_ledger_rows_total", (), 1)
         else:
@@ -261,15 +278,7 @@ class Keeper:
             return
         settled = self._pending.settled
         self._pending = Pending()
-        finals: dict[str, list[RequestEnergy]] = {}
-        for request, energy in settled:
-            self._receipts.settled(request.request)
-            if request.producer:
-                finals.setdefault(request.producer, []).append(energy)
-        for producer, energies in finals.items():
-            self._outbox.push(producer, energies)
-        for producer, seq in self._receipts.due():
-            self._outbox.ack(producer, seq)
+        self._telling.settled(settled)
         self.snapshot = self._showing.snapshot(self._clock.unix_ns())
 
     def _try_commit(self, store: Store) -> bool:
@@ -287,14 +296,3 @@ class Keeper:
         self._showing.ledger_error = ""
         self._books.gauge("inferwatt_ledger_pending_rows", (), 0)
         return True
-
-    # Telling.
-
-    def _push_provisional(self) -> None:
-        energies: dict[str, list[RequestEnergy]] = {}
-        for request in self._metering.open_requests():
-            energy = self._metering.energy(request.request) if request.producer else None
-            if energy is not None and energy.parts:
-                energies.setdefault(request.producer, []).append(energy)
-        for producer, known in energies.items():
-            self._outbox.push(producer, known)

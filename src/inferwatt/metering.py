@@ -86,13 +86,19 @@ class Metering:
         """Say which process is inferwatt itself: its energy is counted apart, within other processes."""
         self._placement.own_process(pid)
 
+    def add_model(self, model: Model) -> None:
+        """Make a model's shape known; one that is known without its shape gets it."""
+        known = self._models.get(model.model)
+        if known is None or (known.flops_per_token is None and model.flops_per_token is not None):
+            self._models[model.model] = model
+            self._attributor.add_model(model)
+
     def engine_seen(
         self, engine: Engine, model: Model | None, pids: Iterable[int], t_ns: int, version: str = ""
     ) -> None:
         """Make an engine known, or better known: its model, its processes, its devices."""
-        if model is not None and model.model not in self._models:
-            self._models[model.model] = model
-            self._attributor.add_model(model)
+        if model is not None:
+            self.add_model(model)
         known = self._engines.get(engine.engine)
         self._placement.seen(engine, pids)
         self._add_engine(engine)
@@ -140,11 +146,15 @@ class Metering:
             self._placement.worked(record)
         return True
 
-    def request(self, request: Request, engine: str = "") -> bool:
-        """Take what is known of a request of `engine` (else of the one it names); return whether it was taken."""
+    def request(self, request: Request, engine: str = "", *, keeps_model: bool = False) -> bool:
+        """Take what is known of a request of `engine` (else of the one it names); return whether it was taken.
+
+        It goes by the engine's model, unless it `keeps_model`: an engine may serve adapters of it, by other names.
+        """
         engine = engine or request.engine
         known = self._engines.get(engine)
-        model = known.model if known is not None and known.model else request.model
+        is_engines = known is not None and known.model and not (keeps_model and request.model)
+        model = known.model if known is not None and is_engines else request.model
         if engine != request.engine or model != request.model:
             request = replace(request, engine=engine, model=model)
         taken = self.feed(request)

@@ -6,13 +6,24 @@ from dataclasses import dataclass, field
 from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.books import Books, accounts_of
 from inferwatt.ledger.rows import ClockPair, DeviceHourKey, DeviceState, HourKey, HourValue, LedgerBatch, RequestRow
-from inferwatt.records import Device, Request, RequestEnergy
+from inferwatt.records import Device, Engine, Request, RequestEnergy
 from inferwatt.snapshot import HistogramValue, Labels
 from inferwatt.units import NS_PER_SECOND
 
 MAX_ROWS = 200_000
 """What waits at most for a disk that is full; rows beyond are dropped, and counted."""
 _HOUR_SECONDS = 3600
+
+
+def row_of(request: Request, energy: RequestEnergy, engine: Engine | None, offset_ns: int) -> RequestRow:
+    """Return an ended request's row; `offset_ns` is UTC less the monotonic clock."""
+    return RequestRow(
+        request=request,
+        energy=energy if energy.parts else None,
+        server=engine.server if engine else "",
+        end_unix_ns=(request.end_ns or request.arrival_ns) + offset_ns,
+        arrival_unix_ns=request.arrival_ns + offset_ns,
+    )
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.ledger.rows import Committed, LedgerBatch
@@ -17,7 +18,7 @@ class ProducerGone:
     producer: str
 
 
-Item = Reading | Usage | Condition | Event | Sums | EngineSeen | Incoming | ProducerGone
+Item = Reading | Usage | Condition | Event | Sums | EngineSeen | Incoming | Plugged | ProducerGone
 
 
 class Outbox(Protocol):

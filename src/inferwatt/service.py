@@ -24,6 +24,7 @@ from inferwatt.engines.inbox import Inbox
 from inferwatt.engines.peers import talks_to
 from inferwatt.engines.scrape import Scraper, ScraperHealth
 from inferwatt.engines.session import InboxHealth
+from inferwatt.engines.vllm_server import server_of
 from inferwatt.export.process import read_process
 from inferwatt.keeper import Keeper
 from inferwatt.metering import Metering
@@ -91,8 +92,6 @@ class Agent:
         self.url = ""
         self._recorder = RecordingWriter(record) if record is not None else None
 
-    # Building.
-
     def start(self) -> None:
         """Build every room and start its thread.
 
@@ -146,6 +145,7 @@ class Agent:
             host=self._host,
             tag_keys=frozenset(settings.agent.tag_keys),
             talks_to=talks_to,
+            server_of=lambda pid: server_of(pid, self._scraper.health().targets),
             health=self._bring_in,
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},

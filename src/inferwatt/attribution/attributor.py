@@ -37,7 +37,6 @@ from inferwatt.records import (
 from inferwatt.units import NS_PER_SECOND
 
 _BEAT_NS = NS_PER_SECOND // 100
-
 __all__ = ["Attributor", "Closed", "moved_to"]
 
 
@@ -76,8 +75,9 @@ class Attributor:
         self._devices = dict(sorted(self._devices.items(), key=lambda item: item[1].overhead is not None))
 
     def add_model(self, model: Model) -> None:
-        """Make a model's shape known; the first word stands, since what it costs is learnt in its units."""
-        if self._models.setdefault(model.model, model) is model:
+        """Make a model's shape known; the first shape stands, since what it costs is learnt in its units."""
+        if getattr(self._models.get(model.model), "flops_per_token", None) is None:
+            self._models[model.model] = model
             for state in self._engines.values():
                 if state.engine.model == model.model:
                     state.set_model(model)

@@ -37,6 +37,8 @@ class Steps:
     seq: int
     steps: tuple[Step, ...]
     received_ns: int
+    names: frozenset[str] = frozenset()
+    """Whoever was in one of them."""
     dropped: int = 0
 
 
@@ -88,7 +90,8 @@ def taken(message: Message, producer: str, pid: int, now_ns: int) -> Steps | End
     steps = wire_steps.steps_from_wire(message, producer)
     dropped = message.get("dropped")
     known = dropped if type(dropped) is int and 0 <= dropped <= MAX_INTEGER else 0
-    return Steps(producer, pid, seq, steps, now_ns, known)
+    names = frozenset(f"{producer}:{name}" for name in message["names"])
+    return Steps(producer, pid, seq, steps, now_ns, names, known)
 
 
 def check_times(said: Steps | Ends | Request, latest_ns: int) -> None:

@@ -1,0 +1,59 @@
+"""Which server a vLLM process belongs to: by the nearest of its ancestors that listens on a port."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from inferwatt.engines.listeners import Listener, command_line, listeners
+from inferwatt.engines.watch import TargetHealth
+
+MOST_LEVELS = 8
+
+
+class Found(NamedTuple):
+    """A server by its name and the processes that listen for it."""
+
+    name: str
+    pids: frozenset[int]
+
+
+def server_of(
+    pid: int,
+    targets: Iterable[TargetHealth],
+    *,
+    find: Callable[[], Iterable[Listener]] = listeners,
+    proc: Path = Path("/proc"),
+) -> Found | None:
+    """Return the server of a process of vLLM's, None where nobody above it listens (vLLM inside a program).
+
+    The launcher opens the port, also where several processes answer on it; the engines are its children.
+
+    Args:
+        pid: a process that computes the schedule.
+        targets: the servers that are known.
+        find: who listens now.
+        proc: where processes are looked up.
+    """
+    sockets = tuple(find())
+    names = {urlsplit(target.url).port: target.name for target in targets}
+    for ancestor in _line(pid, proc):
+        held = [socket for socket in sockets if ancestor in socket.pids]
+        known = [socket for socket in held if socket.port in names]
+        if not known and (ancestor == pid or "vllm" not in command_line(ancestor, proc).casefold()):
+            continue  # an engine's own ports are not for clients
+        for socket in known or held:
+            return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids)
+    return None
+
+
+def _line(pid: int, proc: Path) -> Iterable[int]:
+    """Return a process and its ancestors, the nearest first."""
+    for _ in range(MOST_LEVELS):
+        if pid <= 1:
+            return
+        yield pid
+        try:
+            pid = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return

@@ -1,0 +1,196 @@
+"""What plugins inside servers say: which engine a plugin is of, its steps, and its requests. No I/O.
+
+Where a plugin tells who was in each step, only its records get joules. What others tell of the same requests
+(witnesses.py) corrects them and adds to them, and is never a second charge.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from inferwatt.engines.plugged import ENGINE, VLLM, Ends, Plugged, PluginSeen, Steps
+from inferwatt.engines.session import Incoming
+from inferwatt.engines.vllm_server import Found
+from inferwatt.metering import Metering
+from inferwatt.receipts import Receipts
+from inferwatt.records import Engine, Event, EventKind, Request, RequestEnergy, Step, Sums
+from inferwatt.units import NS_PER_SECOND
+from inferwatt.witnesses import Clients, FrontEnds, Known
+
+HOLD_NS = 4 * NS_PER_SECOND // 10
+"""How long an ended request waits for what its other witnesses say; its joules are settled later anyway."""
+UNSERVED = "vllm"
+"""The server of an engine behind which nobody listens: vLLM inside a program."""
+
+
+@dataclass(slots=True)
+class _Plugin:
+    seen: PluginSeen
+    engine: str = ""
+    dropped: int = 0
+
+
+class Plugins:
+    """Knows the plugins and their open requests; the desk asks it what to meter.
+
+    Args:
+        metering: where engines and steps go.
+        receipts: what is owed to producers.
+        server_of: which server the process of a plugin belongs to.
+        since_ns: when the agent started: steps from before are in no tick.
+    """
+
+    def __init__(
+        self,
+        metering: Metering,
+        receipts: Receipts,
+        server_of: Callable[[int], Found | None] = lambda _pid: None,
+        since_ns: int = 0,
+    ) -> None:
+        self._metering = metering
+        self._receipts = receipts
+        self._server_of = server_of
+        self._since_ns = since_ns
+        self._plugins: dict[str, _Plugin] = {}
+        self._known: dict[str, Known] = {}
+        self._held: list[tuple[int, str]] = []
+        self._fronts = FrontEnds()
+        self._clients = Clients(receipts, lambda: metering.books.dropped("witness"))
+
+    # Who there is.
+
+    def take(self, said: Plugged) -> None:
+        """Take what a plugin says."""
+        match said:
+            case PluginSeen():
+                self._seen(said)
+            case Steps():
+                self._done(said)
+                self._steps(said)
+            case Ends():
+                self._done(said)
+                for end in said.ends:
+                    self._fronts.add(end, said.received_ns)
+
+    def _done(self, said: Steps | Ends) -> None:
+        self._receipts.came(said.producer, said.seq)
+        self._receipts.done(said.producer, said.seq)
+
+    def _seen(self, seen: PluginSeen) -> None:
+        """A plugin has said hello; its model's shape is known before its server is found."""
+        self._plugins.setdefault(seen.producer, _Plugin(seen)).seen = seen
+        if seen.role == ENGINE and seen.model.model:
+            self._metering.add_model(seen.model)
+
+    def is_engine(self, producer: str) -> bool:
+        """Whether a producer is the plugin of an engine."""
+        known = self._plugins.get(producer)
+        return known is not None and known.seen.role == ENGINE
+
+    def is_exact(self, engine: str) -> bool:
+        """Whether a plugin tells the steps of an engine."""
+        return any(known.engine == engine for known in self._plugins.values())
+
+    def sums(self, sums: Sums) -> Sums | None:
+        """Return of a server's own count what is still news: where a plugin tells all, it is a cross-check alone.
+
+        The page of a server with several engines is the sum of them, and can be compared with none.
+        """
+        if not self.is_exact(sums.engine):
+            return sums
+        is_one_of_several = any(known.engine.startswith(f"{sums.engine}/") for known in self._plugins.values())
+        return None if is_one_of_several else replace(sums, running=None, waiting=None)
+
+    def forget(self, producer: str, now_ns: int) -> None:
+        """Forget a plugin that is gone for good; a model without any is not loaded any more."""
+        gone = self._plugins.pop(producer, None)
+        for name in [name for name, known in self._known.items() if known.incoming.producer == producer]:
+            self._drop(name)
+        if gone is not None and gone.engine and not self.is_exact(gone.engine):
+            event = Event(now_ns, EventKind.MODEL_UNLOAD, engine=gone.engine, detail="its engine has ended")
+            self._metering.feed(event)
+
+    def _engine(self, producer: str, now_ns: int) -> str:
+        """Return the engine that a plugin is of; it is looked for when it first has something to say."""
+        plugin = self._plugins[producer]
+        if not plugin.engine:
+            seen = plugin.seen
+            server = self._server_of(seen.pid)
+            name, pids = server or Found(UNSERVED, frozenset({seen.pid}))
+            base = name if server else f"{VLLM}:{seen.pid}"
+            plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
+            engine = Engine(plugin.engine, seen.model.model, server=name, kind=VLLM)
+            own = frozenset({seen.pid}) if seen.engine_index else pids
+            self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
+        return plugin.engine
+
+    # What they say.
+
+    def _steps(self, said: Steps) -> None:
+        """Take steps; whoever was in one and was not heard of gets a record."""
+        plugin = self._plugins.get(said.producer)
+        steps = [step for step in said.steps if step.t1_ns > self._since_ns]
+        if plugin is None or not steps:
+            return
+        if said.dropped > plugin.dropped:
+            self._metering.books.add("inferwatt_records_dropped_total", ("plugin",), said.dropped - plugin.dropped)
+            plugin.dropped = said.dropped
+        engine = self._engine(said.producer, said.received_ns)
+        is_whole = len(steps) == len(said.steps)
+        for name in said.names if is_whole else {name for step in steps for name, *_ in step.members}:
+            if name not in self._known:
+                self._unheard(said, name, engine, steps[0].t0_ns)
+        for step in steps:
+            self._metering.feed(Step(step.t0_ns, step.t1_ns, engine, step.members))
+
+    def _unheard(self, said: Steps, name: str, engine: str, arrival_ns: int) -> None:
+        model = self._plugins[said.producer].seen.model.model
+        request = Request(name, engine, model, arrival_ns=arrival_ns, producer=said.producer)
+        self._know(Incoming(said.producer, said.pid, said.seq, request, said.received_ns))
+        self._metering.request(request, engine, keeps_model=True)
+
+    def request(self, incoming: Incoming) -> list[tuple[Incoming, str]]:
+        """Take a plugin's record of a request; return what is to be metered now, with its engine."""
+        engine = self._engine(incoming.producer, incoming.received_ns)
+        known = self._know(incoming)
+        if incoming.request.end_ns is not None:
+            self._held.append((incoming.received_ns + HOLD_NS, incoming.request.request))
+            return []
+        return [(known.with_others(), engine)]
+
+    def _know(self, incoming: Incoming) -> Known:
+        known = self._known.setdefault(incoming.request.request, Known(incoming))
+        known.incoming = incoming
+        self._clients.know(incoming.request)
+        return known
+
+    def witness(self, incoming: Incoming) -> None:
+        """Take what somebody else tells of a request that a plugin tells already."""
+        self._clients.add(incoming)
+
+    def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
+        """Return what has waited long enough, or has changed, with all that is known of it and its engine."""
+        changed = self._clients.hear(self._known, now_ns, all_of_them=all_of_them)
+        due = {name for due_ns, name in self._held if all_of_them or due_ns <= now_ns}
+        self._held = [(due_ns, name) for due_ns, name in self._held if name not in due]
+        held = {name for _, name in self._held}
+        told = []
+        for name in (*(name for name in dict.fromkeys(changed) if name not in held | due), *sorted(due)):
+            known = self._known.get(name)
+            if known is not None:
+                incoming = known.with_others()
+                if name in due:
+                    incoming = replace(incoming, request=self._fronts.corrected(incoming.request))
+                    self._drop(name)
+                told.append((incoming, self._engine(incoming.producer, now_ns)))
+        if not self._held:
+            self._fronts.forget(now_ns)
+        return told
+
+    def _drop(self, name: str) -> None:
+        known = self._known.pop(name, None)
+        if known is not None:
+            self._clients.forget(known.incoming.request)
+
+    def answers(self, energy: RequestEnergy) -> Iterable[tuple[str, RequestEnergy]]:
+        """Return the joules that others are to be told of a settled request, by producer."""
+        return self._clients.answers(energy)

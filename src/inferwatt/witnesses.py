@@ -1,0 +1,178 @@
+"""One request, several witnesses: what a server's front end and its clients add to what its engine counted. Pure.
+
+They meet by the names of a request: what the front end calls it, what the client got, what the client gave. The
+engine's count is the truth of what was computed; the front end's of what was delivered; a client adds whose it is.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from inferwatt.engines.session import Incoming
+from inferwatt.engines.vllm_names import names_of
+from inferwatt.receipts import Receipts
+from inferwatt.records import UNKNOWN_TENANT, Outcome, Request, RequestEnergy
+from inferwatt.units import NS_PER_SECOND
+from inferwatt.wire_steps import End
+
+WITNESS_NS = NS_PER_SECOND
+"""How long a client's record waits for the request that it speaks of."""
+FORGET_NS = 10 * NS_PER_SECOND
+MAX_ENDS = 16_384
+
+
+@dataclass(slots=True)
+class Known:
+    """A request of a plugin that is not handed over for good: its newest record, and what others add to it."""
+
+    incoming: Incoming
+    tenant: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+    def with_others(self) -> Incoming:
+        """Return its newest record with what others have added."""
+        if not (self.tenant or self.tags):
+            return self.incoming
+        request = self.incoming.request
+        request = replace(request, tenant=self.tenant or request.tenant, tags={**request.tags, **self.tags})
+        return replace(self.incoming, request=request)
+
+    def hear(self, said: Request) -> bool:
+        """Take what a client tells of it; return whether that is news."""
+        tenant = "" if said.tenant == UNKNOWN_TENANT else said.tenant
+        if not (tenant and tenant != self.tenant) and said.tags.items() <= self.tags.items():
+            return False
+        self.tenant, self.tags = tenant or self.tenant, {**self.tags, **said.tags}
+        return True
+
+
+class FrontEnds:
+    """What front ends have finished, until the engine's word of it comes."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, list[tuple[int, End]]] = {}
+
+    def add(self, end: End, now_ns: int) -> None:
+        """Keep a front end's word."""
+        if len(self._said) < MAX_ENDS:
+            self._said.setdefault(end.name, []).append((now_ns, end))
+
+    def corrected(self, request: Request) -> Request:
+        """Return an ended request as it was delivered: what the engine made beyond that is wasted.
+
+        For the engine a request that ended by a stop string was aborted.
+        """
+        end = self._take(request)
+        if end is None:
+            return request
+        late = max((request.output_tokens or 0) - 1, 0) - max(end.output_tokens - 1, 0)
+        outcome = Outcome.FAILED if end.reason == "ERROR" else Outcome.FINISHED
+        return replace(
+            request,
+            output_tokens=end.output_tokens,
+            wasted_tokens=(request.wasted_tokens or 0) + late,
+            outcome=Outcome.ABORTED if end.reason == "ABORT" else outcome,
+        )
+
+    def _take(self, request: Request) -> End | None:
+        """Return the front end's word of a request: of several with one name that which fits best."""
+        external = names_of(request.request.removeprefix(f"{request.producer}:")).external
+        said = self._said.get(external, [])
+        made = request.output_tokens or 0
+        fits = [
+            place
+            for place, (_, end) in enumerate(said)
+            if end.output_tokens <= made and end.prompt_tokens in {request.prompt_tokens, 0}
+        ]
+        if not fits:
+            return None
+        best = min(fits, key=lambda place: made - said[place][1].output_tokens)
+        end = said.pop(best)[1]
+        if not said:
+            del self._said[external]
+        return end
+
+    def forget(self, now_ns: int) -> None:
+        """Forget what no engine spoke of."""
+        if self._said:
+            old_ns = now_ns - FORGET_NS
+            self._said = {name: said for name, said in self._said.items() if said[-1][0] > old_ns}
+
+
+@dataclass(slots=True)
+class _Owed:
+    """A client's record: it gets the joules of these requests, once all of them are settled."""
+
+    witness: Incoming
+    waits: set[str]
+    energies: list[RequestEnergy] = field(default_factory=list)
+
+
+class Clients:
+    """What clients and gateways tell of requests that a plugin tells already.
+
+    Args:
+        receipts: what is owed to producers.
+        dropped: called for each record of which no plugin knows the request.
+    """
+
+    def __init__(self, receipts: Receipts, dropped: Callable[[], None]) -> None:
+        self._receipts = receipts
+        self._dropped = dropped
+        self._by_alias: dict[str, set[str]] = {}
+        self._waiting: list[Incoming] = []
+        self._owed: dict[str, list[_Owed]] = {}
+
+    def know(self, request: Request) -> None:
+        """Note by which names a plugin's request may be spoken of."""
+        for alias in _aliases(request):
+            self._by_alias.setdefault(alias, set()).add(request.request)
+
+    def forget(self, request: Request) -> None:
+        """Forget a request that is handed over."""
+        for alias in _aliases(request):
+            names = self._by_alias.get(alias, set())
+            names.discard(request.request)
+            if not names:
+                self._by_alias.pop(alias, None)
+
+    def add(self, incoming: Incoming) -> None:
+        """Take a client's record."""
+        self._waiting.append(incoming)
+
+    def hear(self, known: dict[str, Known], now_ns: int, *, all_of_them: bool) -> list[str]:
+        """Let requests have what clients tell of them; return those to which it is news."""
+        waiting, self._waiting = self._waiting, []
+        changed: list[str] = []
+        for incoming in waiting:
+            names = set[str]().union(*(self._by_alias.get(alias, ()) for alias in _aliases(incoming.request)))
+            is_open = incoming.request.end_ns is None
+            if names:
+                changed += [name for name in sorted(names) if known[name].hear(incoming.request)]
+            if names and not is_open:
+                self._owe(incoming, names)
+            elif is_open or all_of_them or now_ns - incoming.received_ns >= WITNESS_NS:
+                self._receipts.done(incoming.producer, incoming.seq)
+                if not is_open:
+                    self._dropped()
+            else:
+                self._waiting.append(incoming)
+        return changed
+
+    def _owe(self, incoming: Incoming, names: set[str]) -> None:
+        owed = _Owed(incoming, set(names))
+        for name in names:
+            self._owed.setdefault(name, []).append(owed)
+        self._receipts.upon(incoming.producer, incoming.seq, max(names))
+
+    def answers(self, energy: RequestEnergy) -> Iterable[tuple[str, RequestEnergy]]:
+        """Return the joules that clients of a settled request are to be told, by producer."""
+        for owed in self._owed.pop(energy.request, ()):
+            owed.waits.discard(energy.request)
+            owed.energies.append(energy)
+            if not owed.waits:
+                parts = tuple(part for each in owed.energies for part in each.parts)
+                yield owed.witness.producer, replace(energy, request=owed.witness.request.request, parts=parts)
+
+
+def _aliases(request: Request) -> set[str]:
+    return {request.response_id, request.trace_id} - {""}
