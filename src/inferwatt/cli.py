@@ -241,10 +241,23 @@ def sources(config: Path | None, measure: float | None, as_json: bool) -> None:
 @_config
 @_as_json
 def engines(config: Path | None, as_json: bool) -> None:
-    """List the inference servers that were found or configured, and what is missing to meter them."""
-    from inferwatt import listing
+    """List the inference servers that were found or configured: why, their processes, and the accelerators they hold.
+
+    Below stands what is missing to meter them, each with the command that would help, and what would tell more than
+    their own pages do.
+    """
+    from inferwatt import holders, listing
+    from inferwatt.clock import SystemClock
     from inferwatt.engines.discover import discover_all
     from inferwatt.settings import configuration
+    from inferwatt.sources import discover_all as discover_sources
 
-    found = discover_all(configuration(config).value.engines)
-    listing.print_engines(found.engines, found.lacks, as_json=as_json)
+    settings = configuration(config).value
+    found = discover_all(settings.engines)
+    sources = discover_sources(settings.sources).sources if found.engines else ()
+    try:
+        held = holders.held(sources, found.engines, clock=SystemClock(), proc_root=settings.sources.proc_root)
+        listing.print_engines(found.engines, found.lacks, kinds=settings.engines.kinds, held=held, as_json=as_json)
+    finally:
+        for source in sources:
+            source.close()

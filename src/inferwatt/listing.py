@@ -13,7 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from inferwatt.engines.servers import Target
+from inferwatt.engines.servers import ServerKind, Target
 from inferwatt.errors import Unavailable
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.replay import ReplayResult
@@ -131,19 +131,37 @@ def print_replay(result: ReplayResult) -> None:
         click.echo(f"left out: {line}", err=True)
 
 
-def print_engines(engines: Sequence[Target], lacks: Sequence[Lack], *, as_json: bool) -> None:
-    """Print the inference servers that were found, and what is missing to meter them."""
+def print_engines(
+    engines: Sequence[Target],
+    lacks: Sequence[Lack],
+    *,
+    kinds: Mapping[str, ServerKind],
+    held: Mapping[str, tuple[str, ...]] | None = None,
+    as_json: bool,
+) -> None:
+    """Print the inference servers that were found and why, what they hold, what is missing, and what would tell more.
+
+    Args:
+        engines: the servers.
+        lacks: what keeps them from being metered in full.
+        kinds: all kinds of server.
+        held: by server, the accelerators that it holds; None where the machine has none.
+        as_json: one object a line, for programs.
+    """
     if as_json:
-        print_lines(
-            [*(msgspec.to_builtins(engine) for engine in engines), *(msgspec.to_builtins(lack) for lack in lacks)]
-        )
+        rows = [msgspec.to_builtins(e) | {"accelerators": (held or {}).get(e.name)} for e in engines]
+        print_lines([*rows, *(msgspec.to_builtins(lack) for lack in lacks)])
         return
-    table = _table("server", "kind", "address", "model", "processes")
+    table = _table("server", "address", "model", "found by", "processes", "accelerators")
     for engine in engines:
         pids = " ".join(map(str, sorted(engine.pids)))
-        table.add_row(engine.name, engine.kind, engine.url, engine.model or UNKNOWN, pids or UNKNOWN)
+        accelerators = "none here" if held is None else " ".join(held.get(engine.name, ())) or "cannot map"
+        row = (engine.name, engine.url, engine.model or UNKNOWN, engine.why or UNKNOWN, pids or UNKNOWN, accelerators)
+        table.add_row(*row)
     _print(table, "no inference server found")
     _print_lacks(lacks)
+    for kind in sorted({engine.kind for engine in engines}):
+        click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
 
 
 def print_lines(rows: Iterable[Row]) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from inferwatt.config import load
 from inferwatt.engines.counters import Counters, Delta
 from inferwatt.engines.pages import read_page
 from inferwatt.engines.servers import EnginesConfig, KindConfig, ServerKind, loaded_models, server_kinds
 from inferwatt.engines.wanted import wanted
 from inferwatt.errors import ConfigError, RecordRejected
 from inferwatt.records import Observed
+from inferwatt.settings import AgentConfig
 
 PAGES = Path(__file__).parent / "pages"
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -214,3 +216,18 @@ def test_ollama_says_which_models_are_loaded() -> None:
     assert loaded_models(answer) == ("llama3.2:latest",)
     assert loaded_models({"models": []}) == ()
     assert loaded_models({"status": "ok"}) == ("",)
+
+
+def test_a_kind_in_the_configuration_file_is_typed(tmp_path: Path) -> None:
+    """`[engines.kind.NAME]` is read as it is written; a wrong key or value stops the start with its line."""
+    file = tmp_path / "inferwatt.toml"
+    file.write_text('[engines.kind.mine]\noutput_tokens = ["a_total"]\nprompt_includes_cached = true\n')
+    loaded = load(AgentConfig, file=file).value.engines
+    assert loaded.kinds["mine"].prompt_includes_cached
+
+    file.write_text('[engines.kind.mine]\noutput_token = ["a_total"]\n')
+    with pytest.raises(ConfigError, match=r"line 2(.|\n)*output_token|output_token(.|\n)*line 2"):
+        load(AgentConfig, file=file)
+    file.write_text('[engines.kind.mine]\nports = ["x"]\n')
+    with pytest.raises(ConfigError, match=r"engines\.kind\.mine\.ports"):
+        load(AgentConfig, file=file)

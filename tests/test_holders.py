@@ -1,0 +1,56 @@
+import os
+
+import pytest
+
+from inferwatt.engines.servers import Target, server_kinds
+from inferwatt.holders import held
+from inferwatt.listing import print_engines
+from inferwatt.snapshot import Lack
+from inferwatt.testing import FakeClock, ScriptedSource
+from tests.sources.devices import HeldGpu
+
+PARENT = frozenset({os.getppid()})
+
+
+def whose(target: Target, *sources: ScriptedSource) -> tuple[str, ...] | None:
+    """Return which accelerators a server holds, None where there are none."""
+    clock = FakeClock()
+    found = held(sources, [target], clock=clock, wait=lambda seconds: clock.advance(int(seconds * 1e9)))
+    return None if found is None else found[target.name]
+
+
+def test_a_child_s_gpu_is_its_server_s() -> None:
+    """A process on the GPU that descends from the server's is the server's; a stranger's GPU is not."""
+    assert whose(Target("s", "http://h", pids=PARENT), HeldGpu(os.getpid())) == ("gpu-0",)
+    assert whose(Target("s", "http://h", pids=frozenset({1 << 30})), HeldGpu(os.getpid())) == ()
+
+
+def test_what_is_configured_stands_and_nothing_is_guessed() -> None:
+    """A server whose processes cannot be seen has the accelerators that are named for it, and no others."""
+    assert whose(Target("s", "http://h", devices=("gpu-7",)), HeldGpu(os.getpid())) == ("gpu-7",)
+    assert whose(Target("s", "http://h", pids=PARENT)) is None
+
+
+def test_a_driver_that_tells_nothing_is_not_waited_for_long() -> None:
+    """A source that only reads a counter names no process: after its time it is not mapped."""
+    source = ScriptedSource("gpu-0", [1, 2, 3])
+
+    assert whose(Target("s", "http://h", pids=PARENT), source) == ()
+    assert 10 < source.reads < 60
+
+
+def test_the_listing_says_why_what_is_missing_and_what_would_tell_more(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each server with its reason and accelerators, `cannot map` where that is so, lacks, and the better tier."""
+    targets = [
+        Target("vllm:8000", "http://127.0.0.1:8000", "vllm", pids=frozenset({41}), why="its process, and its own word"),
+        Target("ollama:11434", "http://127.0.0.1:11434", "ollama"),
+    ]
+    lacks = [Lack("ollama:11434 has no metrics page", "http://127.0.0.1:11434", "the SDK")]
+    print_engines(targets, lacks, kinds=server_kinds(), held={"vllm:8000": ("gpu-0", "gpu-1")}, as_json=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "its process, and its own word" in lines[1]
+    assert "gpu-0 gpu-1" in lines[1]
+    assert "cannot map" in lines[2]
+    assert lines[3] == "lacks: ollama:11434 has no metrics page (http://127.0.0.1:11434); fix: the SDK"
+    assert lines[5].startswith("more: vllm by its page tells sums; pip install 'inferwatt[vllm]'")
