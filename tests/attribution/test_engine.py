@@ -51,7 +51,7 @@ def tick(start: float, end: float) -> Tick:
     return Tick("gpu-0", round(start * SECOND), round(end * SECOND), 1000)
 
 
-def sums(start: float, end: float, **more: int) -> Sums:
+def sums(start: float, end: float, **more: Any) -> Sums:
     """Return what a server counted from `start` to `end` seconds."""
     return Sums(round(start * SECOND), round(end * SECOND), "e0", **more)
 

@@ -191,6 +191,17 @@ def test_work_may_end_after_the_requests_end() -> None:
     assert life(request("open", 0, None)).end_ns == FAR_NS
 
 
+def test_a_request_that_was_forgotten_was_at_work_all_the_same() -> None:
+    """Whether anybody worked in a time is known of open, coming and forgotten requests."""
+    kept = Lives()
+    for slot, record in enumerate((request("done", 1, 2), request("open", 5, None), request("coming", 8, None))):
+        kept.add(life(record, slot))
+    assert [one.record.request for one in kept.ended(3 * SECOND)] == ["done"]
+
+    at_work = [kept.worked(t * SECOND, (t + 1) * SECOND) for t in (0, 1, 2, 4, 5, 8)]
+    assert at_work == [False, True, False, False, True, True]
+
+
 def test_open_requests_are_counted_at_a_moment() -> None:
     """A request is at work from its arrival until before its end."""
     kept = Lives()

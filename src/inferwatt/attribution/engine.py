@@ -190,11 +190,21 @@ class EngineState:
         self._sums.append((sums, excess))
 
     def counted(self, t0_ns: int, t1_ns: int) -> bool:
-        """Return whether the server itself says that it worked in that time."""
+        """Return whether the server itself says that it worked in that time, beyond what records explain.
+
+        A page tells sums of a second. Where a record was at work in it and no more runs than the records know, what it
+        counted is theirs, and the rest of that second is no work.
+        """
         return any(
             (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) + sum(sums.units.values()) > 0
+            and not self._is_explained(sums)
             for sums in self._during(t0_ns, t1_ns)
         )
+
+    def _is_explained(self, sums: Sums) -> bool:
+        if not self.lives.worked(sums.t0_ns, sums.t1_ns):
+            return False
+        return sums.running is None or sums.running <= self.lives.open_at(sums.t1_ns)
 
     def _during(self, t0_ns: int, t1_ns: int) -> list[Sums]:
         found = []

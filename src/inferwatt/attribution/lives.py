@@ -3,6 +3,7 @@
 import heapq
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import chain
 
 from inferwatt.attribution.work import Span
 from inferwatt.records import Request, Tier
@@ -106,6 +107,7 @@ class Lives:
         self.changed = False
         """Whether anything was said of a request since `ended` was last asked."""
         self._looked_ns = -1
+        self._settled: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
         self._coming: list[tuple[int, int, Life]] = []
 
     def add(self, life: Life) -> None:
@@ -150,7 +152,15 @@ class Lives:
         ]
         for life in done:
             del self.active[life.slot]
+            self._settled.append((life.record.arrival_ns, life.end_ns))
         return done
+
+    def worked(self, t0_ns: int, t1_ns: int) -> bool:
+        """Return whether any request was at work between two moments, the newest that were forgotten included."""
+        known = chain(self.active.values(), (life for _, _, life in self._coming))
+        return any(life.record.arrival_ns < t1_ns and life.end_ns > t0_ns for life in known) or any(
+            start_ns < t1_ns and end_ns > t0_ns for start_ns, end_ns in self._settled
+        )
 
     def open_at(self, t_ns: int) -> int:
         """Return how many requests were at work at `t_ns`."""

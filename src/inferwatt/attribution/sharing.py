@@ -114,8 +114,8 @@ class Sharing:
         """
         each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
         work = {name: rows for name, rows in each.items() if rows}
-        counted = [engine for engine in engines if engine.counted(tick.t0_ns, tick.t1_ns)]
-        unlisted = {e.engine.engine: e for e in counted if e.engine.engine not in work}
+        resting = [engine for engine in engines if engine.engine.engine not in work]
+        unlisted = {e.engine.engine: e for e in resting if e.counted(tick.t0_ns, tick.t1_ns)}
         busy_ns = max((w.busy_ns for w in work.values()), default=0)
         if unlisted:
             busy_ns = tick.elapsed_ns
