@@ -114,7 +114,8 @@ def test_the_server_is_found_without_configuration(llamacpp_server: LlamaCpp) ->
     found = llamacpp(EnginesConfig())
     port = urlsplit(llamacpp_server.url).port
 
-    expected = Target(f"llamacpp:{port}", llamacpp_server.url, "llamacpp", pids=frozenset({llamacpp_server.pid}))
+    pids, why = frozenset({llamacpp_server.pid}), "its process, and its own word"
+    expected = Target(f"llamacpp:{port}", llamacpp_server.url, "llamacpp", pids=pids, why=why)
     assert expected in found.engines
     assert not [lack for lack in found.lacks if f"llamacpp:{port}" in lack.what]
 
