@@ -11,8 +11,8 @@ a model), and some see a whole that contains what others see in parts:
   which it may feed; no DRAM is read beside psys, or beside a CPU's `socket`, which has its memory in it;
 - the whole server is always read, once: what its parts used is subtracted from it later.
 
-Best is by provenance; among equals whoever is closer to the hardware, then the narrower bound. Pure: nothing is opened
-or closed here.
+Best is by provenance; among equals whoever is closer to the hardware, then the narrower bound, then whoever was found
+first. Pure: nothing is opened or closed here.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -166,11 +166,12 @@ def provenance_rank(provenance: Provenance) -> int:
     return PROVENANCES.index(provenance)
 
 
-def _rank(source: "Source") -> tuple[int, bool, int, float]:
+def _rank(source: "Source") -> tuple[int, bool, int, float, bool]:
+    """Return how good a source is, the best least; a UUID tells hardware apart, so those that have one come first."""
     device = source.device
     nearness = _NEARNESS.index(source.name) if source.name in _NEARNESS else len(_NEARNESS)
     nearness += source.name == _OTHERS
-    return provenance_rank(device.provenance), _is_whole(device), nearness, device.systematic_ratio
+    return provenance_rank(device.provenance), _is_whole(device), nearness, device.systematic_ratio, not device.uuid
 
 
 def _is_whole(device: Device) -> bool:
