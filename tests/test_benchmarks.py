@@ -53,6 +53,7 @@ def test_the_stand_in_counts_energy_and_its_readings(tmp_path: Path) -> None:
     nvml = ctypes.CDLL(str(tmp_path / "libnvidia-ml.so.1"))
     count, device, first, second = ctypes.c_uint(), ctypes.c_void_p(), ctypes.c_ulonglong(), ctypes.c_ulonglong()
 
+    assert nvml.nvmlInit_v2() == 0
     assert nvml.nvmlDeviceGetCount_v2(ctypes.byref(count)) == 0
     assert nvml.nvmlDeviceGetHandleByIndex_v2(7, ctypes.byref(device)) == 0
     for energy_mj in (first, second):

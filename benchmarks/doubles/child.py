@@ -117,12 +117,13 @@ def stand_in_nvml(folder: Path) -> dict[str, str] | None:
     if compiler is None:
         return None
     library = folder / "libnvidia-ml.so.1"
-    source = Path(__file__).with_name("nvml.c")
+    source = Path(__file__).parents[2] / "tests" / "doubles" / "nvml.c"
     flags = ("-O2", "-shared", "-fPIC", "-Wl,-soname,libnvidia-ml.so.1")
     subprocess.run([compiler, *flags, "-o", str(library), str(source)], check=True)
     smi = folder / "nvidia-smi"  # CodeCarbon asks for a program of this name, and for nothing that it prints
     smi.write_text("#!/bin/sh\n")
     smi.chmod(0o755)
+    (folder / "nvidiactl").touch()  # the device node that ours looks for
     return {"LD_LIBRARY_PATH": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
 
 

@@ -14,7 +14,6 @@ initialized anew where that is needed. Processes and condition of a GPU come wit
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from inferwatt.errors import SourceGone, SourceRetry
@@ -29,7 +28,7 @@ from inferwatt.sources.nvml_meters import Meter, choose, max_watts
 from inferwatt.sources.nvml_products import peak, systematic_ratio
 from inferwatt.sources.nvml_signs import SOURCE, gpu_lack, no_binding, not_opened, signs
 from inferwatt.sources.nvml_usage import PERIOD_NS as USAGE_NS
-from inferwatt.sources.nvml_usage import UsageReader
+from inferwatt.sources.nvml_usage import Gpu, UsageReader
 from inferwatt.units import NS_PER_MS
 
 PERIOD_NS = 10 * NS_PER_MS
@@ -38,15 +37,6 @@ LASTING = 30
 """After so many failed reads in a row an error that could have passed has not: the GPU is gone, and looked for."""
 _PID_MAX = 4_194_304
 _SEARCHES_APART = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU as it was found: its index then, its device, and where pids end."""
-
-    index: int
-    device: Device
-    pid_max: int
 
 
 class NvmlGpu:
@@ -77,7 +67,7 @@ class NvmlGpu:
         """
         self.busy = True
         try:
-            reading = self._meter.read(now_ns)
+            reading = self._measure(now_ns)
             self._failures = 0
             return reading if now_ns < self._due_ns else self._with_more(reading, now_ns)
         except NvmlError as exc:
@@ -100,14 +90,14 @@ class NvmlGpu:
     def _open(self, handle: Handle) -> None:
         name = self.device.device
         self._meter.bind(self._session, handle)
+        self._measure = self._meter.read
         self._condition = ConditionReader(self._session, handle, name)
-        self._usage = UsageReader(self._session, handle, name, self._gpu.pid_max, self._condition)
+        self._usage = UsageReader(self._session, handle, self._gpu, self._condition)
 
     def _with_more(self, reading: Reading, now_ns: int) -> Reading | tuple[Reading | Usage | Condition, ...]:
-        """Return what else is due; GPUs take turns, so that not all of it falls into one beat."""
+        """Return what else is due: of all GPUs in the same beat, where each after the first costs a quarter of it."""
         if not self._due_ns:
-            turn = self._gpu.index % 10
-            self._usage_ns, self._condition_ns = now_ns, now_ns + turn * CONDITION_NS // 10
+            self._usage_ns = self._condition_ns = now_ns
         said: list[Reading | Usage | Condition] = [reading]
         if now_ns >= self._usage_ns:
             self._usage_ns = _next(self._usage_ns, USAGE_NS, now_ns)

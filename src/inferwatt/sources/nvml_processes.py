@@ -23,6 +23,8 @@ _LISTS = (
     "nvmlDeviceGetGraphicsRunningProcesses_v3",
     "nvmlDeviceGetMPSComputeRunningProcesses_v3",
 )
+_SELDOM = 5
+"""The compute list is read each time, the others each fifth: clients of MPS are in the first one too."""
 _ROOM, _MOST = 32, 4096
 _SAME_INSTANT_US = 20_000
 """Samples of one instant carry stamps some µs apart; the driver samples at most every 1/6 s."""
@@ -93,22 +95,26 @@ class ProcessList:
         self._mig = mig
         self._calls: list[Call] = [session.bind(name) for name in _LISTS]
         self._retry_ns = [0] * len(_LISTS)
+        self._found: list[frozenset[tuple[int, int]] | None] = [None] * len(_LISTS)
+        self._reads = 0
         self._entries = (_Entry * _ROOM)()
 
     def read(self, now_ns: int) -> frozenset[tuple[int, int]] | None:
         """Return (pid, GPU instance) of each process, None where the driver lists none of the kinds."""
-        found: set[tuple[int, int]] = set()
-        is_known = False
-        for at, call in enumerate(self._calls):
-            if now_ns < self._retry_ns[at]:
-                continue
-            entries = self._ask(call)
-            if entries is None:
-                self._retry_ns[at] = now_ns + ASK_AGAIN_NS
-                continue
-            is_known = True
-            found.update(_sound(entries, self._pid_max, mig=self._mig))
-        return frozenset(found) if is_known else None
+        for at in range(1 if self._reads % _SELDOM else len(_LISTS)):
+            if now_ns >= self._retry_ns[at]:
+                self._look(at, now_ns)
+        self._reads += 1
+        known = [found for found in self._found if found is not None]
+        return frozenset[tuple[int, int]]().union(*known) if known else None
+
+    def _look(self, at: int, now_ns: int) -> None:
+        entries = self._ask(self._calls[at])
+        if entries is None:
+            self._retry_ns[at] = now_ns + ASK_AGAIN_NS
+            self._found[at] = None
+        else:
+            self._found[at] = frozenset(_sound(entries, self._pid_max, mig=self._mig))
 
     def _ask(self, call: Call) -> Sequence[_Entry] | None:
         count = ctypes.c_uint(len(self._entries))

@@ -6,8 +6,9 @@ one process holds it; else all of the use is unknown, which ends as unattributed
 
 import ctypes
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from inferwatt.records import Usage
+from inferwatt.records import Device, Usage
 from inferwatt.sources.nvml_api import Handle, Session
 from inferwatt.sources.nvml_condition import ASK_AGAIN_NS, ConditionReader, Optional
 from inferwatt.sources.nvml_mig import MigUse
@@ -17,19 +18,31 @@ from inferwatt.units import NS_PER_SECOND
 PERIOD_NS = NS_PER_SECOND // 5
 LIST_NS = NS_PER_SECOND
 """How often it is asked who holds the GPU: a list takes up to 4.5 ms of a real driver (MangoHud pull request 2104)."""
+_TURNS = 5
+"""So GPUs take turns within that second: eight lists in one beat would hold up every reading after them."""
 QUIET_NS = NS_PER_SECOND
 """Without a new sample for so long nobody did anything: the driver samples at least once a second."""
 _NS_PER_US = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as it was found: its index then, its device, and where pids end."""
+
+    index: int
+    device: Device
+    pid_max: int
+
+
 class UsageReader:
     """The shares of a GPU's processes since the last answer."""
 
-    def __init__(self, session: Session, handle: Handle, device: str, pid_max: int, condition: ConditionReader) -> None:
+    def __init__(self, session: Session, handle: Handle, gpu: Gpu, condition: ConditionReader) -> None:
         self._session = session
         self._handle = handle
-        self._device = device
-        self._pid_max = pid_max
+        self._device = gpu.device.device
+        self._pid_max = pid_max = gpu.pid_max
+        self._turn_ns = gpu.index % _TURNS * LIST_NS // _TURNS
         self._condition = condition
         self._mode = (ctypes.c_uint(), ctypes.c_uint())
         self._ask_mode = Optional(session.bind("nvmlDeviceGetMigMode"), handle, *map(ctypes.byref, self._mode))
@@ -62,7 +75,8 @@ class UsageReader:
 
     def _look(self, now_ns: int) -> None:
         """Look who holds the GPU, and whether it is cut into instances."""
-        self._list_ns = now_ns + LIST_NS
+        self._list_ns = now_ns + LIST_NS + self._turn_ns
+        self._turn_ns = 0
         is_mig = self._ask_mode(now_ns) and bool(self._mode[0].value)
         if is_mig and self._mig is None:
             self._mig = MigUse(self._session, self._handle, self._pid_max)
