@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from inferwatt.books import Books
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
@@ -7,7 +9,7 @@ from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth, SourceHealth
 from inferwatt.testing import ScriptedSource
-from inferwatt.vitals import MOST_LACKS_TOLD, bring_in, healthz, opening_lines, resolutions
+from inferwatt.vitals import MOST_LACKS_TOLD, bring_in, healthz, opening_lines, resolutions, server_lacks
 
 TARGET = TargetHealth("llamacpp:1", "http://x:1", "llamacpp", "up", "m", 10, 2, 0, 0, 0, {}, 100, None)
 
@@ -48,6 +50,15 @@ def test_the_rooms_counts_become_metrics() -> None:
     assert books.values["inferwatt_samples_total"] == {("cpu",): 9}
     assert books.values["inferwatt_records_dropped_total"] == {("inbox_seq",): 5, ("inbox_peer",): 1}
     assert books.values["inferwatt_scrape_failures_total"] == {("llamacpp:1", "page"): 2}
+
+
+def test_a_server_that_is_refused_is_lacking() -> None:
+    """Several servers behind one address, and a page without its metrics, are told; others' errors the search tells."""
+    lack = Lack("several servers answer", "s: http://x", "name each pod")
+    states = ("replicas", "silent", "down", "up")
+    targets = tuple(replace(TARGET, state=state, last_error=None if state == "up" else lack) for state in states)
+
+    assert server_lacks(ScraperHealth(targets, 0)) == (lack, lack)
 
 
 def test_a_source_without_a_device_is_down() -> None:

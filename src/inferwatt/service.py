@@ -229,7 +229,7 @@ class Agent:
         found = discover_engines(self._settings.engines)
         for target in found.engines:
             self._scraper.add(target)
-        self._search_lacks = found.lacks
+        self._search_lacks = (*found.lacks, *vitals.server_lacks(self.scraper_health()))
 
     def wait(self, seconds: float | None = None) -> None:
         """Watch over the threads until `stop` is asked for, or for `seconds`."""

@@ -8,6 +8,7 @@ from inferwatt import __version__
 from inferwatt.books import Books
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
+from inferwatt.engines.watch import REPLICAS, SILENT
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
@@ -98,6 +99,11 @@ def _devices(found: Found) -> Iterator[str]:
         alike.setdefault(known, []).append(device.device)
     for known, names in alike.items():
         yield f"{' '.join(names)} ({known})"
+
+
+def server_lacks(health: ScraperHealth) -> tuple[Lack, ...]:
+    """Return why servers that answer are not read: nothing that the search for servers could have seen."""
+    return tuple(t.last_error for t in health.targets if t.last_error is not None and t.state in {REPLICAS, SILENT})
 
 
 def resolutions(health: ScraperHealth) -> Mapping[str, int]:

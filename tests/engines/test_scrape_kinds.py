@@ -139,6 +139,7 @@ def test_replicas_behind_one_address_are_refused(counters: tuple[int, int]) -> N
     for step in range(20):
         life.shows(vllm(m=counters[step % 2] + step))
     assert len(life.emitted) == told
+    assert life.health.failures > 0
 
 
 def test_replicas_of_llamacpp_are_told_by_their_starts() -> None:

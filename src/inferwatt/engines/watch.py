@@ -17,7 +17,7 @@ from inferwatt.records import Event, Sums
 from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
 
-__all__ = ["Emitted", "EngineSeen", "ServerWatch", "TargetHealth"]
+__all__ = ["REPLICAS", "SILENT", "Emitted", "EngineSeen", "ServerWatch", "TargetHealth"]
 
 UP = "up"
 BUSY = "busy"
@@ -208,7 +208,8 @@ class ServerWatch:
         """Say why nothing is told of a page that could be read."""
         if self._is_several:
             what, fix = "several servers answer at one address", "name each replica (pod) in [[engines.server]]"
-            self._note(state=REPLICAS, last_error=self._lack(what, where, fix))
+            read, failed = self._health.pages - 1, self._health.failures + 1
+            self._note(state=REPLICAS, pages=read, failures=failed, last_error=self._lack(what, where, fix))
             self.due_ns = now_ns + max(_LOOK_AGAIN_NS, self._period_ns)
             return
         what = f"its page has no metric of {self._target.kind} yet"
