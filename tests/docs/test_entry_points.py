@@ -9,9 +9,12 @@ import pytest
 from tests.docs.documents import DOCS, ROOT, name_of
 
 POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
+OF_ALL = {"README.md", "faults.md"}
 PAGES = sorted(
-    page for room in ("sources", "servers") for page in (DOCS / room).glob("*.md") if page.name != "README.md"
+    page for room in ("sources", "servers") for page in (DOCS / room).glob("*.md") if page.name not in OF_ALL
 )
+FOLDERS = {"inferwatt.sources": "sources", "inferwatt.engines": "servers"}
+"""Where the pages are of what registers with us; what we register with others (vLLM) is told where it is used."""
 PARTS = ["Requirements", "Metrics", "Configuration", "More information"]
 
 
@@ -29,13 +32,12 @@ def test_every_entry_point_has_a_page() -> None:
     assert {name_of(page) for page in PAGES} == expected
 
 
-@pytest.mark.parametrize("name", sorted(f"{group}:{name}" for group, points in POINTS.items() for name in points))
+@pytest.mark.parametrize("name", sorted(f"{group}:{name}" for group in FOLDERS for name in POINTS[group]))
 def test_the_readme_leads_to_it(name: str) -> None:
     """The table of sources and servers links each page."""
     group, _, point = name.partition(":")
-    folder = {"inferwatt.sources": "sources", "inferwatt.engines": "servers"}[group]
 
-    assert f"(docs/{folder}/{point}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"(docs/{FOLDERS[group]}/{point}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", sorted(POINTS["inferwatt.sources"]))
