@@ -156,3 +156,24 @@ def test_processes_that_are_gone_are_nobody_s(proc: Path) -> None:
     assert processes_of([4_000_000], ["vllm"], proc) == {4_000_000}
     assert is_relay("/usr/bin/docker-proxy -proto tcp")
     assert not is_relay("vllm serve docker-proxy")
+
+
+@pytest.mark.parametrize(("address", "port", "pids"), [("172.17.0.2", 8000, {81}), ("172.17.0.9", 8000, set())])
+def test_who_is_behind_docker_proxy_is_found_in_its_container(
+    address: str, port: int, pids: set[int], proc: Path
+) -> None:
+    """By the container's own address and port in a network that is not ours; another address leads to nobody."""
+    relay = f"/usr/bin/docker-proxy -proto tcp -host-port 8000 -container-ip {address} -container-port {port}"
+    (proc / "70" / "cmdline").write_bytes(relay.replace(" ", "\0").encode())
+    for pid, network in (("self", "net:[1]"), ("41", "net:[1]"), ("81", "net:[2]")):
+        (proc / pid / "ns").mkdir(parents=True)
+        (proc / pid / "ns" / "net").symlink_to(network)
+    (proc / "81" / "cmdline").write_bytes(b"python3\0/opt/vllm\0serve\0")
+    (proc / "81" / "net").mkdir()
+    (proc / "81" / "net" / "fib_trie").write_text("Local:\n     |-- 172.17.0.2\n        /32 host LOCAL\n")
+    rows = "head\n   0: 00000000:1F40 00000000:0000 0A 0:0 00:0 0 0 0 777 1\n"
+    (proc / "81" / "net" / "tcp").write_text(rows)
+    (proc / "81" / "fd").mkdir()
+    (proc / "81" / "fd" / "3").symlink_to("socket:[777]")
+
+    assert processes_of([70], ["vllm serve"], proc) == pids

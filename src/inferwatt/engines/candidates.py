@@ -9,9 +9,11 @@ that one.
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 
 from inferwatt.engines.fetch import Answer, Fetch, HttpFetch
@@ -98,14 +100,21 @@ def smell_of(kind_name: str, found: Listener, kinds: Mapping[str, ServerKind], p
     """Return what the processes of a socket smell of; a child of another kind's server is that server's."""
     kind = kinds[kind_name]
     others = [word for name, other in kinds.items() if name != kind_name for word in other.commands]
-    commands = [command_line(pid, proc) for pid in found.pids]
-    parents = [command_line(parent, proc) for pid in found.pids for parent in ancestors(pid, proc)]
+    said = [_said(pid, proc, int(time.monotonic())) for pid in found.pids]
+    commands = [own for own, _ in said]
+    parents = [command for _, before in said for command in before]
     if any(smells(command, others) and not smells(command, kind.commands) for command in (*commands, *parents)):
         return Smell.OTHER
     if any(smells(command, kind.commands) for command in commands):
         return Smell.THIS
     files = {path.rsplit("/", 1)[-1] for pid in found.pids if kind.libraries for path in mapped_files(pid, proc)}
     return Smell.THIS if any(smells(file, kind.libraries) for file in files) else Smell.NONE
+
+
+@lru_cache(maxsize=4096)
+def _said(pid: int, proc: Path, _second: int) -> tuple[str, tuple[str, ...]]:
+    """Return a process's command line and its parents'; all kinds that ask within a second are told the same."""
+    return command_line(pid, proc), tuple(command_line(parent, proc) for parent in ancestors(pid, proc))
 
 
 def _is_one(kind: ServerKind, asks: Fetch, *, is_likely: bool) -> bool:

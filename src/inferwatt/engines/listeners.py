@@ -27,8 +27,8 @@ def listeners(proc: Path = Path("/proc")) -> tuple[Listener, ...]:
     """Return the sockets that listen on loopback or on every address, by port."""
     if not (proc / "net/tcp").exists():
         return _by_psutil()
-    sockets = tuple(_listening(proc))
-    holders = _holders(proc, frozenset(inode for _, _, inode in sockets)) if sockets else {}
+    sockets = tuple(listening(proc))
+    holders = holders_of(proc, frozenset(inode for _, _, inode in sockets)) if sockets else {}
     return _by_port((address, port, holders.get(inode, set())) for address, port, inode in sockets)
 
 
@@ -71,7 +71,7 @@ def _by_port(sockets: Iterable[tuple[str, int, set[int]]]) -> tuple[Listener, ..
     )
 
 
-def _listening(proc: Path) -> Iterator[tuple[str, int, str]]:
+def listening(proc: Path) -> Iterator[tuple[str, int, str]]:
     """Yield (address, port, inode) of each listening socket that loopback reaches."""
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -88,7 +88,7 @@ def _address(text: str) -> str:
     return socket.inet_ntop(socket.AF_INET if len(words) == 1 else socket.AF_INET6, b"".join(words))
 
 
-def _holders(proc: Path, inodes: frozenset[str]) -> Mapping[str, set[int]]:
+def holders_of(proc: Path, inodes: frozenset[str]) -> Mapping[str, set[int]]:
     """Return which processes hold each socket, among those whose open files we may see."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     holders: dict[str, set[int]] = {}

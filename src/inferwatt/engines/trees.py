@@ -2,7 +2,8 @@
 
 Who answers is often not who works. Of vLLM's, the launcher's other children compute; of TGI's, the router is a sister
 of the shards. So a server's processes are named from the highest parent on that smells of its kind, and whoever reads
-the host's or an accelerator's use counts the descendants in. What only passes connections on is no server.
+the host's or an accelerator's use counts the descendants in. What only passes connections on is no server: who is
+behind it is looked for in its container.
 """
 
 import os
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from inferwatt.engines.listeners import command_line
+from inferwatt.engines.relays import behind
 
 RELAYS = frozenset({"docker-proxy", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "kubectl", "ssh", "sshd"})
 """Programs that hold a port for a server that is somewhere else: in a container, or on another machine."""
@@ -19,14 +21,17 @@ MOST_LEVELS = 16
 
 
 def processes_of(pids: Iterable[int], commands: Collection[str], proc: Path = Path("/proc")) -> frozenset[int]:
-    """Return the processes of a server that listens by `pids`: without relays, with the parents that are of its kind.
+    """Return the processes of a server that listens by `pids`: who is behind relays, and the parents of its kind.
 
     Args:
         pids: who holds its socket.
         commands: parts of a command line that smell of its kind.
         proc: where /proc is.
     """
-    own = {pid for pid in pids if not is_relay(command_line(pid, proc))}
+    own: set[int] = set()
+    for pid in pids:
+        command = command_line(pid, proc)
+        own |= behind(command, proc) if is_relay(command) else {pid}
     parents = {parent for pid in own for parent in ancestors(pid, proc) if _is_server(parent, commands, proc)}
     return frozenset(own | parents)
 
