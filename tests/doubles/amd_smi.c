@@ -13,7 +13,10 @@ enum { NOT_SUPPORTED = 2, NOT_FOUND = 31, NOT_INIT = 32 };
 
 static uint64_t *page;
 
-/* A handle is the number of the initialisation that made it, and that of the GPU, from 1, in its lowest byte. */
+/* A handle is the number of the GPU, from 1, and above its lowest byte that of the initialisation that made it: odd or
+ * even, as the addresses of a real library's are used again too. */
+static uint64_t generation(void) { return 1 + page[INITS] % 2; }
+
 static uint64_t *gpu(void *handle) { return page + FIRST_GPU + (((uintptr_t)handle & 0xff) - 1) * GPU_WORDS; }
 
 /* What a call on a GPU returns before it looks at anything else: a handle dies with a shut-down, and a GPU that came
@@ -22,7 +25,7 @@ static int before(void *handle, int status) {
     if (!page) return NOT_INIT;
     uint64_t *g = gpu(handle);
     g[CALLS]++;
-    if ((uintptr_t)handle >> 8 != page[INITS] || g[SINCE_INIT] > page[INITS]) return NOT_FOUND;
+    if ((uintptr_t)handle >> 8 != generation() || g[SINCE_INIT] > page[INITS]) return NOT_FOUND;
     return g[STATUS] ? (int)g[STATUS] : (int)g[status];
 }
 
@@ -64,7 +67,7 @@ int amdsmi_shut_down(void) {
 int amdsmi_get_socket_handles(uint32_t *count, void **handles) {
     if (!page) return NOT_INIT;
     *count = (uint32_t)page[COUNT];
-    for (uint32_t i = 0; handles && i < *count; i++) handles[i] = (void *)(uintptr_t)(page[INITS] << 8 | (i + 1));
+    for (uint32_t i = 0; handles && i < *count; i++) handles[i] = (void *)(uintptr_t)(generation() << 8 | (i + 1));
     return 0;
 }
 

@@ -15,6 +15,8 @@ FLOAT_15_3 = 15.300000190734863
 """15.3 as a C float: what the library says (amdsmi 6.2 to 7.0)."""
 ACCUMULATORS = st.integers(min_value=0, max_value=2**64 - 2).filter(lambda value: value != 0xFFFFFFFF)
 STEP_NS = NS_PER_SECOND // 10
+STARTS = st.integers(0, 2**31) | st.integers(2**33, 2**60)
+"""From none of them a test of ours counts to 2^32 - 1, which is no value."""
 
 
 @given(ACCUMULATORS)
@@ -57,7 +59,7 @@ def test_all_bits_set_is_no_value(accumulator: int) -> None:
     assert counter_uj(accumulator, FLOAT_15_3) is None
 
 
-@given(st.lists(st.integers(min_value=0, max_value=10**7), min_size=1, max_size=40), st.integers(0, 2**60))
+@given(st.lists(st.integers(min_value=0, max_value=10**7), min_size=1, max_size=40), STARTS)
 def test_ticks_add_up_to_the_accumulator(steps: list[int], start: int) -> None:
     """However it moves, standing still too, the ticks lose and make nothing: they sum to the counter's difference."""
     line, accumulator, ticks_uj = Timeline(Device("gpu-0")), start, 0

@@ -9,7 +9,7 @@ from inferwatt.errors import InferwattError, SourceGone, SourceRetry
 from inferwatt.records import Provenance, Reading
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, amdsmi_binding
-from inferwatt.sources.amdsmi_binding import INSTALL_LIBRARY, load
+from inferwatt.sources.amdsmi_binding import INSTALL_LIBRARY, AmdSmi, load
 from inferwatt.sources.amdsmi_status import REINSTALL, STATUS, Handling
 from tests.doubles.amd_smi import Page, build, rocm, wrapper
 from tests.doubles.amd_sysfs import AmdSysfs
@@ -97,6 +97,19 @@ def test_the_library_is_started_once_and_shut_down_by_the_last(page: Page, tree:
     assert read(second, 1).counter_uj == 65_536_000_000
     second.close()
     assert (page["inits"], page["shutdowns"]) == (1, 1)
+
+
+def test_a_handle_that_is_used_again_is_another_gpu(page: Page) -> None:
+    """A handle is an address: after a new start the same one may be that of another GPU, so it is asked anew."""
+    gpu = page.add("0000:c1:00.0")
+    library = load()
+    assert isinstance(library, AmdSmi)
+
+    for bus in (0xC1, 0xC6, 0xC9):
+        page.set(gpu, bdf=bus << 8)
+        library.open()
+        assert list(library.handles()) == [f"0000:{bus:02x}:00"]
+        library.close()
 
 
 def lack_of(root: Path) -> Lack:
