@@ -22,7 +22,7 @@ def shares(placement: Placement, device: str = HOST) -> dict[str, float]:
 
 
 def test_a_process_of_two_models_is_each_one_s_by_its_work() -> None:
-    """By tokens, else by inferences, else by running requests; the idle one holds it at nothing; alike when both idle."""
+    """By tokens, else by inferences, else by running requests; an idle one holds it at nothing; alike when all idle."""
     placement = two_models()
     assert shares(placement) == {"s": 0.25, "s/b": 0.25}
 
