@@ -9,7 +9,7 @@ from inferwatt.sources.replay import ReplaySource
 DEVICES = 8
 POINTS = 1000
 STEP_NS = 100_000_000
-"""How often a counter moves: 100 ms, the update period of Ampere, Ada and Hopper boards (Yang, Adamek and Armour, SC'24,
+"""How often a counter moves: 100 ms, as on Ampere, Ada and Hopper boards (Yang, Adamek and Armour, SC'24,
 arXiv 2312.02741, results by architecture)."""
 
 

@@ -18,6 +18,7 @@ from inferwatt.clock import SystemClock
 from inferwatt.demo.load import request_body
 from inferwatt.demo.plan import Arrival
 from inferwatt.engines.inbox import Inbox
+from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Outcome, Request
 
@@ -87,7 +88,8 @@ def inbox(tmp_path: Path) -> Iterator[tuple[str, dict[str, Request]]]:
     """The agent's socket, and the last word on each request that came in."""
     records: dict[str, Request] = {}
 
-    def keep(incoming: Incoming) -> None:
+    def keep(incoming: Incoming | Plugged) -> None:
+        assert isinstance(incoming, Incoming)
         records[incoming.request.request] = incoming.request
         listening.ack(incoming.producer, incoming.seq)
 

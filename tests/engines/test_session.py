@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from inferwatt import wire
 from inferwatt.endpoint import Peer
 from inferwatt.engines import session as session_module
+from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming, Reception, Session
 from tests.engines.ends import some_energy
 
@@ -27,10 +28,11 @@ class Desk:
         self.full = False
         self.reception = Reception(self.take, agent="agent-1", boot_id="boot", gone=self.gone.append)
 
-    def take(self, incoming: Incoming) -> None:
+    def take(self, incoming: Incoming | Plugged) -> None:
         """Put a record on the pile, or refuse as a full queue does."""
         if self.full:
             raise OverflowError
+        assert isinstance(incoming, Incoming)
         self.pile.append(incoming)
 
     def connect(self, producer: str = PRODUCER, peer: Peer = PEER, changes: dict[str, object] | None = None) -> Session:

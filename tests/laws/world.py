@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from inferwatt.books import Books
+from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming, Reception
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry, SourceGone, SourceRetry
@@ -140,7 +141,7 @@ class Life:
         )
         self.sampler = Sampler(devices, FakeUsage(chance), clock, self.keeper.put, rediscover=lambda: list(devices))
 
-    def _emit(self, incoming: Incoming) -> None:
+    def _emit(self, incoming: Incoming | Plugged) -> None:
         self.keeper.put(incoming)
 
     def _gone(self, producer: str) -> None:
