@@ -152,6 +152,17 @@ def test_replicas_of_llamacpp_are_told_by_their_starts() -> None:
     assert life.output() == 0
 
 
+def test_another_name_for_a_counter_is_not_counted_twice() -> None:
+    """A page that has a better name from now on (or, cut, lacks it once) begins anew there: nothing counts again."""
+    life = Life("vllm")
+    hits = 'vllm:prefix_cache_hits_total{model_name="m"} 500\n'
+    for cached in ("", "", 'vllm:prompt_tokens_cached_total{model_name="m"} 480\n', ""):
+        life.shows(hits + cached + vllm(m=1))
+    life.shows(hits.replace("500", "507") + vllm(m=1))
+
+    assert [s.cached_tokens for s in life.emitted if isinstance(s, Sums)] == [0, 0, 0, 7]
+
+
 def test_two_restarts_in_a_row_are_no_replicas() -> None:
     """A server that crashes twice is away meanwhile: its counters begin at zero each time, and it stays metered."""
     life = Life("vllm")

@@ -10,7 +10,7 @@ Such growth is not counted, and two of them are the proof.
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inferwatt.engines.latencies import Histograms
@@ -84,6 +84,7 @@ class Counters:
         self._last: dict[tuple[str, Labels], _Series] = {}
         self._histograms = Histograms({name: getattr(kind, name) for name in LATENCIES})
         self._only: str | None = None
+        self._chosen: dict[str, str] = {}
         self._new_from_zero = False
         self._owed_cached_tokens: dict[str, int] = {}
         self._page = 0
@@ -100,6 +101,7 @@ class Counters:
         """Begin a new epoch. `from_zero`: the process is known to be new, so its counters began at zero."""
         self._last.clear()
         self._histograms.forget()
+        self._chosen.clear()
         self._new_from_zero = from_zero
         self._owed_cached_tokens.clear()
         self._return_pages.clear()
@@ -155,9 +157,10 @@ class Counters:
             self._bad[NO_MODEL] += 1
         return self._only if model is None else model
 
-    def _grown(self, which: str, samples: Iterable[Sample]) -> dict[str, int]:
+    def _grown(self, which: str, samples: Sequence[Sample]) -> dict[str, int]:
         """Return by model how much all series of one counter grew together."""
         growth: dict[str, float] = {}
+        self._choose(which, samples)
         for sample in samples:
             model = self._whose(sample)
             if model is None:
@@ -168,6 +171,16 @@ class Counters:
                 continue
             growth[model] = growth.get(model, 0.0) + self._series_growth(key, model, sample.value)
         return {model: round(amount) for model, amount in growth.items()}
+
+    def _choose(self, which: str, samples: Sequence[Sample]) -> None:
+        """Note by which name a counter is read; another one than before is another counter, and only seeds."""
+        if not samples:
+            return
+        name = samples[0].name
+        if self._chosen.get(which, name) != name:
+            self._last = {key: series for key, series in self._last.items() if key[0] != which}
+            self._last |= {(which, sample.labels): _Series(sample.value) for sample in samples if sample.value >= 0}
+        self._chosen[which] = name
 
     def _series_growth(self, key: tuple[str, Labels], model: str, value: float) -> float:
         """Return by how much one series grew, and remember it."""
