@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-real test-browser check fix lock clean
+.PHONY: help setup demo test test-real test-vllm test-browser check fix lock clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?=
@@ -11,7 +11,11 @@ DURATION ?=
 ARGS ?=
 VENV := .venv
 PEERS := .venv-bench
+SERVED := .venv-vllm
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+
+# What vLLM's wheel asks for; the only package without a hash: its CPU build is another file on each machine.
+TORCH := 2.13.0
 
 # A stamp is named by the contents of what was installed: a second `make` is instant, and a changed file is noticed
 # whatever its date says.
@@ -21,6 +25,8 @@ DEMO := $(VENV)/.stamp-demo-$(call key,constraints/demo.txt)
 PROJECT := $(VENV)/.stamp-project-$(call key,constraints/demo.txt constraints/node.txt pyproject.toml hatch_build.py $(APP))
 TEST := $(VENV)/.stamp-test-$(call key,constraints/test.txt)
 BENCH := $(PEERS)/.stamp-bench-$(call key,constraints/bench.txt)
+VLLM := $(SERVED)/.stamp-vllm-$(call key,constraints/vllm.txt tests/vllm/distribution/pyproject.toml)
+PLUGIN := $(SERVED)/.stamp-plugin-$(call key,constraints/vllm.txt pyproject.toml)
 $(shell test -x $(BIN)/python || rm -f $(VENV)/.stamp-*)
 
 # What is wrong and what to do, in the words of every other error of ours.
@@ -69,6 +75,9 @@ test: $(PROJECT) $(TEST) ## all tests (ARGS="-k name"); those that need a missin
 test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a missing one is a failure
 	@CI=true $(BIN)/python -m pytest -m real $(ARGS)
 
+test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
+	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm $(ARGS)
+
 test-browser: $(PROJECT) $(TEST) ## the live page in a real Chromium
 	@CI=true $(BIN)/python -m pytest -m real -k "browser or page" $(ARGS)
 
@@ -87,7 +96,7 @@ bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
 	  $(call stop,there is no benchmark $*,one of: $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))))
 	@PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
-bench-agent bench-sampling: $(BENCH)
+bench-agent bench-faults bench-sampling: $(BENCH)
 
 lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes the newest)
 	@python3 -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
@@ -101,7 +110,7 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
-	rm -rf .venv .venv-bench .venv-lock build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
+	rm -rf .venv .venv-bench .venv-vllm .venv-lock build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
 	  src/inferwatt/web/static src/inferwatt/web/app/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -124,6 +133,18 @@ $(TEST): | $(DEMO)
 	@echo "setup: packages (constraints/test.txt)"
 	@$(call install,$(BIN),--require-hashes -r constraints/test.txt)
 	@rm -f $(VENV)/.stamp-test-* && touch $@
+
+$(VLLM):
+	$(call new-venv,$(SERVED))
+	@echo "setup: vLLM on the CPU (torch, then constraints/vllm.txt)"
+	@$(SERVED)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torch==$(TORCH)
+	@$(call install,$(SERVED)/bin,--require-hashes -r constraints/vllm.txt)
+	@$(call install,$(SERVED)/bin,--no-build-isolation ./tests/vllm/distribution)
+	@touch $@
+
+$(PLUGIN): | $(VLLM)
+	@$(call install,$(SERVED)/bin,--no-build-isolation -e .)
+	@rm -f $(SERVED)/.stamp-plugin-* && touch $@
 
 $(BENCH):
 	$(call new-venv,$(PEERS))

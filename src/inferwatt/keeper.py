@@ -59,7 +59,7 @@ class Keeper:
         host: str = "",
         tag_keys: frozenset[str] = frozenset(),
         talks_to: Callable[[int, str], bool] = lambda _pid, _url: False,
-        server_of: Callable[[int], Found | None] = lambda _pid: None,
+        server_of: Callable[[int, int | None], Found | None] = lambda _pid, _port: None,
         health: Callable[[Books], frozenset[str]] = lambda _books: frozenset(),
         resolutions: Callable[[], Mapping[str, int]] = dict,
         device_states: Mapping[str, DeviceState] | None = None,
@@ -176,9 +176,7 @@ class Keeper:
     def _sums(self, sums: Sums) -> None:
         if sums.running or sums.output_tokens or sums.units:
             self._busy_until_ns = sums.t1_ns + 2 * NS_PER_SECOND
-        news = self._plugins.sums(sums)
-        if news is not None:
-            self._metering.feed(news)
+        self._plugins.sums(sums)
 
     # Requests.
 

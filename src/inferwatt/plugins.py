@@ -12,12 +12,15 @@ from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.metering import Metering
 from inferwatt.receipts import Receipts
-from inferwatt.records import Engine, Event, EventKind, Request, RequestEnergy, Step, Sums
+from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import Clients, FrontEnds, Known
 
 HOLD_NS = 4 * NS_PER_SECOND // 10
 """How long an ended request waits for what its other witnesses say; its joules are settled later anyway."""
+ABORT_HOLD_NS = 2 * NS_PER_SECOND
+"""The same for what was an abort to the engine: it may be a stop string, and a busy front end says so late."""
+LOOK_NS = NS_PER_SECOND
 UNSERVED = "vllm"
 """The server of an engine behind which nobody listens: vLLM inside a program."""
 
@@ -27,6 +30,8 @@ class _Plugin:
     seen: PluginSeen
     engine: str = ""
     dropped: int = 0
+    look_ns: int = 0
+    """When its server is looked for again."""
 
 
 class Plugins:
@@ -35,7 +40,7 @@ class Plugins:
     Args:
         metering: where engines and steps go.
         receipts: what is owed to producers.
-        server_of: which server the process of a plugin belongs to.
+        server_of: which server the process of a plugin belongs to, which was told to listen on a port.
         since_ns: when the agent started: steps from before are in no tick.
     """
 
@@ -43,7 +48,7 @@ class Plugins:
         self,
         metering: Metering,
         receipts: Receipts,
-        server_of: Callable[[int], Found | None] = lambda _pid: None,
+        server_of: Callable[[int, int | None], Found | None] = lambda _pid, _port: None,
         since_ns: int = 0,
     ) -> None:
         self._metering = metering
@@ -77,9 +82,11 @@ class Plugins:
 
     def _seen(self, seen: PluginSeen) -> None:
         """A plugin has said hello; its model's shape is known before its server is found."""
-        self._plugins.setdefault(seen.producer, _Plugin(seen)).seen = seen
+        plugin = self._plugins.setdefault(seen.producer, _Plugin(seen))
+        plugin.seen = seen
         if seen.role == ENGINE and seen.model.model:
             self._metering.add_model(seen.model)
+            self._place(plugin, seen.t_ns)
 
     def is_engine(self, producer: str) -> bool:
         """Whether a producer is the plugin of an engine."""
@@ -90,15 +97,15 @@ class Plugins:
         """Whether a plugin tells the steps of an engine."""
         return any(known.engine == engine for known in self._plugins.values())
 
-    def sums(self, sums: Sums) -> Sums | None:
-        """Return of a server's own count what is still news: where a plugin tells all, it is a cross-check alone.
+    def sums(self, sums: Sums) -> None:
+        """Take a server's own count; where a plugin tells all, it is a cross-check of the books alone.
 
         The page of a server with several engines is the sum of them, and can be compared with none.
         """
         if not self.is_exact(sums.engine):
-            return sums
-        is_one_of_several = any(known.engine.startswith(f"{sums.engine}/") for known in self._plugins.values())
-        return None if is_one_of_several else replace(sums, running=None, waiting=None)
+            self._metering.feed(sums)
+        elif not any(known.engine.startswith(f"{sums.engine}/") for known in self._plugins.values()):
+            self._metering.books.sums(sums)
 
     def forget(self, producer: str, now_ns: int) -> None:
         """Forget a plugin that is gone for good; a model without any is not loaded any more."""
@@ -110,18 +117,26 @@ class Plugins:
             self._metering.feed(event)
 
     def _engine(self, producer: str, now_ns: int) -> str:
-        """Return the engine that a plugin is of; it is looked for when it first has something to say."""
+        """Return the engine that a plugin is of; who has something to say before anybody listens serves no clients."""
         plugin = self._plugins[producer]
-        if not plugin.engine:
-            seen = plugin.seen
-            server = self._server_of(seen.pid)
-            name, pids = server or Found(UNSERVED, frozenset({seen.pid}))
-            base = name if server else f"{VLLM}:{seen.pid}"
-            plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
-            engine = Engine(plugin.engine, seen.model.model, server=name, kind=VLLM)
-            own = frozenset({seen.pid}) if seen.engine_index else pids
-            self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
+        self._place(plugin, now_ns, is_at_work=True)
         return plugin.engine
+
+    def _place(self, plugin: _Plugin, now_ns: int, *, is_at_work: bool = False) -> None:
+        """Find out which engine a plugin is of, so that its processes are watched before they work."""
+        seen = plugin.seen
+        if plugin.engine or (now_ns < plugin.look_ns and not is_at_work):
+            return
+        plugin.look_ns = now_ns + LOOK_NS
+        server = self._server_of(seen.pid, seen.port)
+        if server is None and not is_at_work:
+            return
+        name, pids = server or Found(UNSERVED, frozenset({seen.pid}))
+        base = name if server else f"{VLLM}:{seen.pid}"
+        plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
+        engine = Engine(plugin.engine, seen.model.model, server=name, kind=VLLM)
+        own = frozenset({seen.pid}) if seen.engine_index else pids
+        self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
 
     # What they say.
 
@@ -153,7 +168,8 @@ class Plugins:
         engine = self._engine(incoming.producer, incoming.received_ns)
         known = self._know(incoming)
         if incoming.request.end_ns is not None:
-            self._held.append((incoming.received_ns + HOLD_NS, incoming.request.request))
+            hold_ns = ABORT_HOLD_NS if incoming.request.outcome is Outcome.ABORTED else HOLD_NS
+            self._held.append((incoming.received_ns + hold_ns, incoming.request.request))
             return []
         return [(known.with_others(), engine)]
 
@@ -169,6 +185,9 @@ class Plugins:
 
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
         """Return what has waited long enough, or has changed, with all that is known of it and its engine."""
+        for plugin in self._plugins.values():
+            if not plugin.engine and plugin.seen.role == ENGINE:
+                self._place(plugin, now_ns)
         changed = self._clients.hear(self._known, now_ns, all_of_them=all_of_them)
         due = {name for due_ns, name in self._held if all_of_them or due_ns <= now_ns}
         self._held = [(due_ns, name) for due_ns, name in self._held if name not in due]

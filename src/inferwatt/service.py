@@ -145,7 +145,7 @@ class Agent:
             host=self._host,
             tag_keys=frozenset(settings.agent.tag_keys),
             talks_to=talks_to,
-            server_of=lambda pid: server_of(pid, self._scraper.health().targets),
+            server_of=lambda pid, port: server_of(pid, port, self._scraper.health().targets),
             health=self._bring_in,
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},

@@ -26,6 +26,8 @@ class PluginSeen:
     model: Model
     version: str = ""
     engine_index: int = 0
+    port: int | None = None
+    """Where its server will listen, as its command line says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def plugin_of(message: Message, pid: int, now_ns: int) -> PluginSeen | None:
     for name in ("experts", "experts_per_token"):
         value = known.get(name)
         known[name] = int(value) if value is not None else None
-    index = said.get("engine_index")
+    index, port = said.get("engine_index"), said.get("port")
     return PluginSeen(
         str(message.get("producer")),
         pid,
@@ -75,6 +77,7 @@ def plugin_of(message: Message, pid: int, now_ns: int) -> PluginSeen | None:
         Model(_text(said, "model"), **known),  # type: ignore[arg-type]
         _text(said, "version"),
         index if type(index) is int and 0 <= index < MAX_ENGINES else 0,
+        port if type(port) is int and 0 < port < 1 << 16 else None,
     )
 
 

@@ -130,13 +130,14 @@ def about_process(config: Any, role: str, index: int) -> dict[str, Any]:
     """Return what this process says of itself in its hello."""
     from importlib.metadata import version
 
-    from inferwatt.engines.vllm_shape import about
+    from inferwatt.engines.vllm_shape import about, port_of
 
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         namespace = 0
-    return about(config, version=version("vllm"), role=role, index=index, pid_namespace=namespace, parent=os.getppid())
+    process = {"pid_namespace": namespace, "parent": os.getppid(), "port": port_of(sys.argv)}
+    return about(config, version=version("vllm"), role=role, index=index, process=process)
 
 
 def monotonic(unix_seconds: float) -> int | None:

@@ -20,6 +20,7 @@ class Found(NamedTuple):
 
 def server_of(
     pid: int,
+    port: int | None,
     targets: Iterable[TargetHealth],
     *,
     find: Callable[[], Iterable[Listener]] = listeners,
@@ -31,12 +32,14 @@ def server_of(
 
     Args:
         pid: a process that computes the schedule.
+        port: where its command line says that it will listen: it listens only when its model is loaded.
         targets: the servers that are known.
         find: who listens now.
         proc: where processes are looked up.
     """
     sockets = tuple(find())
     names = {urlsplit(target.url).port: target.name for target in targets}
+    starter = pid
     for ancestor in _line(pid, proc):
         held = [socket for socket in sockets if ancestor in socket.pids]
         known = [socket for socket in held if socket.port in names]
@@ -44,7 +47,8 @@ def server_of(
             continue  # an engine's own ports are not for clients
         for socket in known or held:
             return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids)
-    return None
+        starter = ancestor
+    return None if port is None else Found(names.get(port, f"vllm:{port}"), frozenset({starter}))
 
 
 def _line(pid: int, proc: Path) -> Iterable[int]:

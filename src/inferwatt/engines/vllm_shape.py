@@ -3,7 +3,7 @@
 A field that this version of vLLM lacks, or a model that is built otherwise, is left out: unknown is absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "fp8": 1, "int8": 1}
@@ -16,7 +16,7 @@ _GATED = ("silu", "swish", "swiglu", "gelu_pytorch_tanh", "gelu_tanh")
 """Activations of models whose feed-forward layers have three matrices (transformers: Llama, Qwen, Mistral, Gemma)."""
 
 
-def about(config: Any, *, version: str, role: str, index: int, pid_namespace: int, parent: int) -> dict[str, Any]:
+def about(config: Any, *, version: str, role: str, index: int, process: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a process says in its hello.
 
     Args:
@@ -24,16 +24,14 @@ def about(config: Any, *, version: str, role: str, index: int, pid_namespace: in
         version: vLLM's own.
         role: `engine` for a process that computes the schedule, `front` for one that answers clients.
         index: the engine's number among those that are data parallel.
-        pid_namespace: which numbers the processes have here.
-        parent: the process that started this one.
+        process: what the process knows of itself.
     """
     model, parallel = _of(config, "model_config"), _of(config, "parallel_config")
     known = {
         "role": role,
         "version": version,
         "engine_index": index,
-        "pid_namespace": pid_namespace,
-        "parent": parent,
+        **process,
         "model": served_name(config),
         "block_size": _of(_of(config, "cache_config"), "block_size"),
         "tensor_parallel_size": _of(parallel, "tensor_parallel_size"),
@@ -42,6 +40,16 @@ def about(config: Any, *, version: str, role: str, index: int, pid_namespace: in
         "shape": shape(_of(model, "hf_text_config"), model, _of(_of(config, "cache_config"), "cache_dtype")),
     }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def port_of(arguments: Sequence[str]) -> int | None:
+    """Return the port that a command line names, None where it names none: a file may, or it is the usual one."""
+    for place, word in enumerate(arguments):
+        name, _, value = word.partition("=")
+        if name == "--port":
+            given = value or "".join(arguments[place + 1 : place + 2])
+            return int(given) if given.isdigit() and len(given) < 6 else None
+    return None
 
 
 def served_name(config: Any) -> str:

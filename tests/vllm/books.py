@@ -1,0 +1,95 @@
+"""What the agent kept of a run, beside what the clients were told, and the law between the two."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from inferwatt.ledger.queries import LedgerReader
+from inferwatt.recording import read
+from inferwatt.records import Outcome, Request, Step, Tier
+from tests.real.children import AgentProcess
+from tests.real.ledgers import MOST_ROWS
+from tests.real.pages import get_json, wait_for
+from tests.vllm.load import Told
+
+
+@dataclass(slots=True)
+class Kept:
+    """What an agent kept: its rows by the client's own id, and the tokens that its steps computed, by request."""
+
+    rows: dict[str, list[Request]] = field(default_factory=lambda: defaultdict(list))
+    computed: Counter[str] = field(default_factory=Counter)
+    tiers: Counter[Tier | None] = field(default_factory=Counter)
+    overlaps: int = 0
+    gaps: int = 0
+
+
+def kept(agent: AgentProcess, recording: Path | None = None) -> Kept:
+    """Return what an agent that has ended kept in its ledger and, if it wrote one, in its recording."""
+    found = Kept()
+    reader = LedgerReader.open(agent.ledger)
+    try:
+        assert reader.verify().ok
+        for row in reader.requests(MOST_ROWS):
+            found.rows[row.request.trace_id].append(row.request)
+            found.tiers[row.energy.tier if row.energy else None] += 1
+    finally:
+        reader.close()
+    reach: dict[str, int] = {}
+    last_ns = 0
+    for step in read(recording).records if recording else ():
+        if isinstance(step, Step):
+            found.overlaps += step.t0_ns < last_ns
+            last_ns = step.t1_ns
+            for name, new_tokens, context_tokens, _ in step.members:
+                found.computed[name] += new_tokens
+                found.gaps += context_tokens > reach.get(name, context_tokens)
+                reach[name] = max(reach.get(name, 0), context_tokens + new_tokens)
+    return found
+
+
+def assert_found(agent: AgentProcess, told: list[Told]) -> None:
+    """Each request is found by the id that its client gave, aborted ones too."""
+    for one in (one for one in told if not one.may_be_unheard):
+        url = f"{agent.url}/v1/requests/{one.request_id}"
+        wait_for(f"{one}", partial(_has, url, one.answers))
+
+
+def _has(url: str, answers: int) -> bool:
+    page = get_json(url)
+    return len(page) >= answers if isinstance(page, list) else answers == 1 and "request" in page
+
+
+def assert_told(found: Kept, told: list[Told]) -> None:
+    """What the ledger has of each request is what its client was told; who left got at most what was computed."""
+    for one in told:
+        rows = found.rows[one.request_id]
+        assert not one.error, one
+        assert len(rows) == one.answers or (one.may_be_unheard and not rows), (one, rows)
+        outcome = {row.outcome for row in rows}
+        if one.has_left:
+            assert outcome <= {Outcome.ABORTED, Outcome.FINISHED}, (one, rows)  # news of it may come too late
+            assert one.chunks - 1 <= sum(row.output_tokens or 0 for row in rows), (one, rows)
+            continue
+        assert outcome == {Outcome.FINISHED}, (one, rows)
+        assert {row.prompt_tokens for row in rows} == {one.prompt}, (one, rows)
+        assert sum(row.output_tokens or 0 for row in rows) == one.output, (one, rows)
+        if one.answers == 1:
+            assert rows[0].cached_tokens == one.cached, (one, rows)
+
+
+def assert_law(found: Kept) -> None:
+    """For each sequence, what its steps computed is exactly what its row says of prompt, cache, output and waste."""
+    for row in (row for rows in found.rows.values() for row in rows):
+        computed, prompt, cached = found.computed[row.request], row.prompt_tokens or 0, row.cached_tokens or 0
+        beyond = (row.recomputed_tokens or 0) + (row.rejected_tokens or 0) + (row.wasted_tokens or 0)
+        whole = prompt - cached + max((row.output_tokens or 0) - 1, 0) + beyond
+        is_short = row.outcome is Outcome.ABORTED and not row.output_tokens
+        assert computed <= whole if is_short else computed == whole, (row, computed)
+    assert found.overlaps == found.gaps == 0
+
+
+def summed(found: Kept, name: str) -> int:
+    """Return the sum of a token field over all rows."""
+    return sum(getattr(row, name) or 0 for rows in found.rows.values() for row in rows)

@@ -1,0 +1,99 @@
+"""A real vLLM server beside a real agent, as processes of a test."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.real.children import AgentProcess
+from tests.real.conftest import free_port
+
+PYTHON = os.environ.get("VLLM_PYTHON", "python3")
+MODEL = "tiny"
+READY_SECONDS = 180.0
+FLAGS = (
+    "--served-model-name", MODEL, "--dtype", "float32", "--enforce-eager", "--max-model-len", "1024",
+    "--max-num-batched-tokens", "256", "--max-num-seqs", "6", "--enable-prompt-tokens-details",
+)  # fmt: skip
+FORCE_ASYNC = '''
+"""A general plugin of vLLM that forces async scheduling, the default on GPUs, on the CPU too."""
+
+def register():
+    from vllm.platforms.cpu import CpuPlatform
+
+    check = CpuPlatform.check_and_update_config.__func__
+
+    def forced(cls, vllm_config):
+        check(cls, vllm_config)
+        vllm_config.scheduler_config.async_scheduling = True
+
+    CpuPlatform.check_and_update_config = classmethod(forced)
+'''
+
+
+class VllmProcess:
+    """`vllm serve` with the tiny model, told where the agent's socket is; it and its children end with the context."""
+
+    def __init__(self, model: Path, agent: AgentProcess, *flags: str, is_async: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = agent.home / f"vllm-{self.port}.log"
+        environment = {**os.environ, **agent.environment, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+        environment.pop("PYTHONPATH", None)
+        if is_async:
+            environment["PYTHONPATH"] = str(_plugin(agent.home / "plugin"))
+        where = ("--host", "127.0.0.1", "--port", str(self.port))
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [str(Path(PYTHON).with_name("vllm")), "serve", str(model), *FLAGS, *where, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                pytest.fail(f"vLLM ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
+            try:
+                with urllib.request.urlopen(f"{self.url}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return self
+            except OSError:
+                time.sleep(0.1)
+        self.__exit__()
+        pytest.fail(f"vLLM was not ready within {READY_SECONDS:.0f} s: {self.log.read_text()[-3000:]}")
+
+    def __exit__(self, *exc: object) -> None:
+        self.signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(15)
+        self.signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to every process of the server."""
+        try:
+            os.killpg(self.process.pid, number)
+        except ProcessLookupError:
+            return
+
+
+def _plugin(folder: Path) -> Path:
+    """Write a plugin of vLLM into a folder that can stand on PYTHONPATH."""
+    metadata = folder / "force_async-1.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "force_async.py").write_text(FORCE_ASYNC)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: force-async\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[vllm.general_plugins]\nforce_async = force_async:register\n")
+    return folder

@@ -1,0 +1,97 @@
+"""The real vLLM 0.32 on the CPU beside the real agent: every token and every joule, whatever the clients do."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from inferwatt.records import Outcome, Tier
+from tests.real.children import AgentProcess
+from tests.real.ledgers import assert_conserved
+from tests.real.pages import samples, total, wait_for
+from tests.vllm.books import Kept, assert_found, assert_law, assert_told, kept, summed
+from tests.vllm.load import Load, Told
+from tests.vllm.server import VllmProcess
+
+pytestmark = pytest.mark.real
+
+SPECULATION = '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 3, "prompt_lookup_min": 1}'
+MODES: dict[str, tuple[tuple[str, ...], bool]] = {
+    "sync": ((), False),
+    "async": ((), True),
+    "preemption": (("--num-gpu-blocks-override", "10"), False),
+    "speculation": (("--speculative-config", SPECULATION), False),
+    "two_api_servers": (("--api-server-count", "2"), False),
+}
+
+
+def play(folder: Path, model: Path, mode: str, count: int = 56) -> tuple[list[Told], Kept, AgentProcess]:
+    """Serve in a mode, ask, and return what clients were told and the agent kept."""
+    flags, is_async = MODES[mode]
+    recording = folder / "recording"
+    with AgentProcess(folder, "--record", str(recording)) as agent:
+        with VllmProcess(model, agent, *flags, is_async=is_async) as server:
+            told = Load(server.url, count).run()
+            assert_found(agent, told)
+            page = samples(agent.url)
+        assert agent.end() == 0, agent.err.read_text()
+    assert total(page, "inferwatt_records_dropped_total") == 0
+    assert total(page, "inferwatt_tier_energy_joules_total", tier=Tier.STEP_EXACT.value) > 0
+    return told, kept(agent, recording), agent
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_tokens_are_the_clients_own_and_joules_the_counters(mode: str, tiny_model: Path, tmp_path: Path) -> None:
+    """In each way in which vLLM works, tokens equal the clients' own count, steps the law, joules the counter."""
+    told, found, agent = play(tmp_path, tiny_model, mode)
+
+    assert_told(found, told)
+    assert_law(found)
+    assert_conserved(agent.ledger)
+    aborted = [row for rows in found.rows.values() for row in rows if row.outcome is Outcome.ABORTED]
+    assert {bool(row.output_tokens) for row in aborted} == {False, True}
+    assert set(found.tiers) <= {Tier.STEP_EXACT, None}
+    assert summed(found, "wasted_tokens") > 0
+    assert (summed(found, "recomputed_tokens") > 0) == (mode == "preemption")
+    assert (summed(found, "rejected_tokens") > 0) == (mode == "speculation")
+
+
+def test_an_agent_that_stands_still_or_starts_anew_costs_no_request(tiny_model: Path, tmp_path: Path) -> None:
+    """Under load the agent is stopped for 3 s, then killed and started again: each request is there once, whole."""
+    with AgentProcess(tmp_path) as agent, VllmProcess(tiny_model, agent) as server:
+        load = Load(server.url, 200, at_once=6, kinds=("plain", "stream", "prefix", "two", "stop"))
+        load.start()
+        wait_for("first answers", lambda: len(load.told) > 20)
+        agent.process.send_signal(signal.SIGSTOP)
+        time.sleep(3.0)
+        agent.process.send_signal(signal.SIGCONT)
+        asked_before = len(load.told)
+        wait_for("more answers", lambda: len(load.told) > asked_before + 20)
+        agent.end(signal.SIGKILL)
+        with AgentProcess(tmp_path) as second:
+            told = load.wait()
+            assert_found(second, told)
+            assert second.end() == 0
+    found = kept(second)
+
+    assert_told(found, told)
+    assert_conserved(second.ledger)
+
+
+def test_a_killed_server_leaves_no_request_open(tiny_model: Path, tmp_path: Path) -> None:
+    """After kill -9 of vLLM in mid-load its open requests end as aborted, and no joule is lost."""
+    with AgentProcess(tmp_path) as agent:
+        with VllmProcess(tiny_model, agent) as server:
+            load = Load(server.url, 40, at_once=6, kinds=("leaves_decode",))
+            load.start()
+            wait_for("open requests", lambda: total(samples(agent.url), "inferwatt_open_requests") > 0)
+            server.signal(signal.SIGKILL)
+            load.wait()
+            wait_for("their end", lambda: total(samples(agent.url), "inferwatt_open_requests") == 0)
+        assert agent.end() == 0
+    rows = [row for rows in kept(agent).rows.values() for row in rows]
+
+    assert rows
+    assert Outcome.ABORTED in {row.outcome for row in rows}
+    assert_conserved(agent.ledger)
