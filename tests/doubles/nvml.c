@@ -352,12 +352,15 @@ static int list(device *d, handle h, unsigned graphics, unsigned *count, listed 
     const instance *only = instance_of(h) < 0 ? NULL : &d->instances[instance_of(h)];
     if (d->hides_processes && !only) return NO_PERMISSION;
     unsigned room = into ? *count : 0, found = 0;
+    uint64_t longer = 1184; /* one of the pids that were reported of such drivers */
     size_t limit = (size_t)room * sizeof(listed), stride = control->process_stride;
     for (process *p = d->processes; p < d->processes + d->process_count; p++) {
         if (p->graphics != graphics || (only && p->gpu_instance != (int)only->gpu_instance)) continue;
         if (only && p->compute_instance != (int)only->compute_instance) continue;
         listed one = {p->pid, p->used_bytes, (unsigned)p->gpu_instance, (unsigned)p->compute_instance};
-        if (found < room && (found + 1) * stride <= limit) memcpy((char *)into + found * stride, &one, sizeof one);
+        char *at = (char *)into + found * stride;
+        if (found < room && (found + 1) * stride <= limit) memcpy(at, &one, sizeof one);
+        if (found < room && (found + 1) * stride <= limit && stride > sizeof one) memcpy(at + sizeof one, &longer, 8);
         found++;
     }
     *count = found;

@@ -122,6 +122,11 @@ def test_a_gpu_that_the_library_must_be_opened_anew_for_is_found(machine_of: Mac
     assert [read(gpu, 0).counter_uj for gpu in (*gpus, found)] == [10**9 * n for n in (1, 3, 4, 2)]
     assert machine.stand_in.page.inits == 3
 
+    for gpu in (*gpus, found):
+        gpu.close()
+    with pytest.raises(pynvml.NVMLError_Uninitialized):  # whoever was opened by a search was closed by it
+        pynvml.nvmlDeviceGetCount()
+
 
 def test_nvml_is_opened_anew_ever_more_seldom(machine_of: MachineOf) -> None:
     """A GPU that stays away does not hold up the others at each search."""

@@ -90,6 +90,37 @@ def test_use_of_no_believable_process_is_unknown(machine_of: MachineOf) -> None:
     assert usage.unknown_ratio == pytest.approx(0.4)
 
 
+def test_use_of_more_than_all_is_unknown(machine_of: MachineOf) -> None:
+    """A sample of 250% says that something is wrong, not who it was."""
+    machine = machine_of(1)
+    gpu = machine.only()
+    gpu.read(BEGIN_NS)
+    machine.gpus[0].sampled(900_000_000, {77: 250})
+
+    (usage,) = usages(gpu, BEGIN_NS + 200 * MS)
+
+    assert (usage.shares, usage.unknown_ratio) == ({}, 1.0)
+
+
+def test_a_burst_after_quiet_seconds_is_not_spread_over_them(machine_of: MachineOf) -> None:
+    """Windows in which nobody did anything were told already: what comes then belongs to its own window."""
+    machine = machine_of(1)
+    machine.gpus[0].sampled(899_000_000, {77: 10})
+    gpu = machine.only()
+    gpu.read(BEGIN_NS)
+    for step in range(1, 6):
+        machine.gpus[0].sampled(899_000_000 + step * 200_000, {77: 10})
+    busy = list(usages(gpu, BEGIN_NS + 200 * MS))
+    quiet = list(usages(gpu, BEGIN_NS + 3200 * MS, since_ns=BEGIN_NS + 300 * MS))
+    machine.gpus[0].sampled(899_000_000 + 5 * 200_000 + 3_200_000, {77: 100})
+
+    (burst,) = usages(gpu, BEGIN_NS + 3400 * MS, since_ns=BEGIN_NS + 3400 * MS)
+
+    assert len(busy) == 1
+    assert [usage.shares for usage in quiet] == [{}, {}, {}]
+    assert burst.shares[77] > 0.9
+
+
 @pytest.mark.parametrize(
     ("pids", "shares", "unknown"), [((), {}, 0.4), ((77,), {77: 0.4}, 0.0), ((77, 88), {77: 0.0, 88: 0.0}, 0.4)]
 )

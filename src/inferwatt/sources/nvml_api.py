@@ -205,10 +205,8 @@ class Session:
     def fields(self, handle: Handle, *asked: tuple[int, int]) -> list[FieldValue]:
         """Return the answers to fields, each (number, scope) with a code of its own."""
         answers = (FieldValue * len(asked))(*(FieldValue(field, scope) for field, scope in asked))
-        code = self.bind("nvmlDeviceGetFieldValues")(handle, ctypes.c_int(len(asked)), answers)
-        for answer in answers:
-            answer.code = answer.code or code
-        return list(answers)
+        self.bind("nvmlDeviceGetFieldValues")(handle, ctypes.c_int(len(asked)), answers)
+        return list(answers)  # of a call that failed they are as they were, and have no type of number
 
 
 SESSION = Session()

@@ -24,7 +24,6 @@ from inferwatt.units import NS_PER_SECOND
 
 LOOK_NS = NS_PER_SECOND
 """How often one index is looked at, once all were."""
-_LEAST_SPAN_NS = NS_PER_SECOND // 10
 _PROFILES = 0x12
 _SM_UTIL, _GRAPHICS_UTIL = 2, 1
 _VERSION = 1
@@ -73,7 +72,7 @@ class MigUse:
         self._gauges: dict[int, _Gauge] = {}
         self._sample = session.bind("nvmlGpmMigSampleGet")
         self._metrics = session.bind("nvmlGpmMetricsGet")
-        self._asked = _asked(session) if self._is_supported() else None
+        self._asked: Any = _asked(session) if self._is_supported() else None
 
     def look(self, now_ns: int) -> None:
         """Look at the next index, if it is time."""
@@ -154,12 +153,10 @@ class MigUse:
         return code == SUCCESS and bool(support.isSupportedDevice)
 
     def _activity(self, gpu_instance: int, now_ns: int) -> float | None:
-        """Return how active an instance was since the last sample, 0 to 1; None where that is not known."""
+        """Return how active an instance was since the last sample, a second ago; None where that is not known."""
         gauge = self._gauges.get(gpu_instance)
         if gauge is None:
             gauge = self._gauges[gpu_instance] = _Gauge(self._allocated(), self._allocated())
-        elif now_ns - gauge.before_ns < _LEAST_SPAN_NS:
-            return None
         if not gauge.after or self._sample(self._handle, ctypes.c_uint(gpu_instance), gauge.after) != SUCCESS:
             gauge.before_ns = 0
             return None
