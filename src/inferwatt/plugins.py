@@ -134,6 +134,8 @@ class Plugins:
         name, pids = server or Found(UNSERVED, frozenset({seen.pid}))
         base = name if server else f"{VLLM}:{seen.pid}"
         plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
+        if plugin.engine in self._metering.engines:
+            return  # by its page: its devices and processes are known
         engine = Engine(plugin.engine, seen.model.model, server=name, kind=VLLM)
         own = frozenset({seen.pid}) if seen.engine_index else pids
         self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
