@@ -14,7 +14,9 @@ PEERS := .venv-bench
 SERVED := .venv-vllm
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-# What vLLM's wheel asks for; the only package without a hash: its CPU build is another file on each machine.
+# What vLLM's CPU wheel asks for; the only package without a hash: its CPU build is another file on each machine. The
+# others are in constraints/vllm.txt (Linux, x86-64, CPython 3.11), made of `pip install --dry-run --report` in an
+# environment that had what the wheel's metadata asks for.
 TORCH := 2.13.0
 
 # A stamp is named by the contents of what was installed: a second `make` is instant, and a changed file is noticed

@@ -30,9 +30,8 @@ class Desk:
 
     def take(self, incoming: Incoming | Plugged) -> None:
         """Put a record on the pile, or refuse as a full queue does."""
-        if self.full:
+        if self.full or not isinstance(incoming, Incoming):
             raise OverflowError
-        assert isinstance(incoming, Incoming)
         self.pile.append(incoming)
 
     def connect(self, producer: str = PRODUCER, peer: Peer = PEER, changes: dict[str, object] | None = None) -> Session:
@@ -61,8 +60,7 @@ def send(session: Session, seq: Any, *rows: Any) -> list[wire.Message]:
 
 def replies(session: Session) -> list[Any]:
     """Read what was said to the client so far."""
-    data = bytes(session.out)
-    session.out.clear()
+    data, session.out[:] = bytes(session.out), b""
     return wire.Decoder().feed(data)
 
 

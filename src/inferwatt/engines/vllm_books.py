@@ -6,8 +6,7 @@ when something else happens. A step lasts from its schedule, or the end of the s
 where vLLM schedules the next step while one runs.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from inferwatt.engines.vllm_names import names_of
@@ -252,15 +251,12 @@ def _outcome(how: str) -> Outcome:
     return Outcome.ABORTED if how in _ABORTED else Outcome.FINISHED
 
 
-def _outputs(result: Any) -> Iterable[Any]:
-    """Return each sequence's output of a step, of all front ends."""
-    return itertools.chain.from_iterable(each.outputs for each in result.values()) if result else ()
-
-
 def _got(result: Any) -> dict[str, _Got]:
+    """Return what a step gave each sequence, of all front ends."""
     return {
         one.request_id: _Got(len(one.new_token_ids), one.finish_reason.name if one.finish_reason is not None else "")
-        for one in _outputs(result)
+        for each in (result.values() if result else ())
+        for one in each.outputs
     }
 
 
@@ -274,9 +270,10 @@ def _is_steady(base: _Base, run: int, output: Any, result: Any) -> bool:
         return False
     if sum(output.scheduled_cached_reqs.num_computed_tokens) != base.next_context + run * count:
         return False
-    seen = 0
-    for one in _outputs(result):
-        if one.finish_reason is not None or len(one.new_token_ids) != 1:
-            return False
-        seen += 1
-    return seen == count
+    given = 0
+    for each in result.values() if result else ():
+        given += len(each.outputs)
+        for one in each.outputs:
+            if one.finish_reason is not None or len(one.new_token_ids) != 1:
+                return False
+    return given == count
