@@ -1,5 +1,7 @@
 from dataclasses import replace
 
+import pytest
+
 from inferwatt.books import Books
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.session import InboxHealth
@@ -9,7 +11,7 @@ from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth, SourceHealth
 from inferwatt.testing import ScriptedSource
-from inferwatt.vitals import MOST_LACKS_TOLD, bring_in, healthz, opening_lines, resolutions, server_lacks
+from inferwatt.vitals import MOST_LACKS_TOLD, bring_in, desk_trouble, healthz, opening_lines, resolutions, server_lacks
 
 TARGET = TargetHealth("llamacpp:1", "http://x:1", "llamacpp", "up", "m", 10, 2, 0, 0, 0, {}, 100, None)
 
@@ -121,3 +123,14 @@ def test_devices_that_are_known_alike_are_named_together() -> None:
 def test_the_step_of_each_servers_counters_is_known() -> None:
     """A large counter on a page with six digits moves in steps."""
     assert resolutions(Rooms().scraper_health()) == {"llamacpp:1": 100}
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "words"),
+    [("", 9, []), ("", 31, ["nothing was settled for 31 s"]), ("full", 0, ["the ledger cannot be written"])],
+)
+def test_a_desk_that_stands_still_is_told(error: str, seconds: int, words: list[str]) -> None:
+    """Figures are shown only when they are kept: a disk that hangs would let them stand without a word."""
+    told = desk_trouble(error, seconds * 10**9)
+
+    assert [text.partition(":")[0] for text in told] == words

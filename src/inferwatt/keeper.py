@@ -69,8 +69,7 @@ class Keeper:
         self._books = metering.books
         self._views = Views(metering.books)
         self._conditions = Conditions(metering.books, metering.feed)
-        self._store = store
-        self._tag_keys = tag_keys
+        self._store, self._tag_keys = store, tag_keys
         self._items: deque[Item] = deque()
         self._dropped_items = 0
         self._receipts, self._pending = Receipts(), Pending()
@@ -91,6 +90,11 @@ class Keeper:
     def ledger_error(self) -> str:
         """Why the last commit failed; empty where it did not."""
         return self._showing.ledger_error
+
+    @property
+    def silent_ns(self) -> int:
+        """How long nothing was committed, nanoseconds."""
+        return self._clock.monotonic_ns() - max(self._committed_ns, self._started_ns)
 
     def set_lacks(self, lacks: tuple[Lack, ...]) -> None:
         """Say what is lacking, as the page shows it."""

@@ -287,10 +287,8 @@ class Agent:
         return vitals.bring_in(self, books, self._found.asked)
 
     def _trouble(self) -> list[str]:
-        trouble = ["the ledger cannot be written"] if self.keeper.ledger_error else []
-        if self._has_failed():
-            trouble.append("a thread has ended")
-        return trouble
+        trouble = vitals.desk_trouble(self.keeper.ledger_error, self.keeper.silent_ns)
+        return [*trouble, "a thread has ended"] if self._has_failed() else trouble
 
     def _has_failed(self) -> bool:
         return any(not thread.is_alive() for thread in self._threads)

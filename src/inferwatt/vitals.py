@@ -14,8 +14,11 @@ from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import USAGE
+from inferwatt.units import NS_PER_SECOND
 
 MOST_LACKS_TOLD = 5
+STALLED_NS = 10 * NS_PER_SECOND
+"""How long nothing may be committed before that is said."""
 
 
 class Rooms(Protocol):
@@ -62,6 +65,14 @@ def bring_in_ledger(ledger: Ledger, books: Books) -> None:
     """Bring the ledger's size on disk, and its files that were set aside, into the books."""
     books.count_to("inferwatt_ledger_set_aside_total", (), ledger.set_aside)
     books.gauge("inferwatt_ledger_size_bytes", (), ledger.size_bytes())
+
+
+def desk_trouble(ledger_error: str, silent_ns: int) -> list[str]:
+    """Return what is wrong with the desk or its disk."""
+    trouble = ["the ledger cannot be written"] if ledger_error else []
+    if silent_ns > STALLED_NS:
+        trouble.append(f"nothing was settled for {silent_ns // NS_PER_SECOND} s: the disk, or the desk, stands still")
+    return trouble
 
 
 def healthz(rooms: Rooms, trouble: Sequence[str], *, has_failed: bool = False) -> dict[str, Any]:

@@ -173,8 +173,8 @@ def test_who_is_behind_docker_proxy_is_found_in_its_container(
     (proc / "81" / "net" / "fib_trie").write_text("Local:\n     |-- 172.17.0.2\n        /32 host LOCAL\n")
     row = "   0: 00000000:{:04X} 00000000:0000 0A 0:0 00:0 0 0 0 {} 1\n"
     (proc / "81" / "net" / "tcp").write_text("head\n" + row.format(8000, 777) + row.format(8001, 778))
-    for pid, inode in ((81, 777), (30, 778)):
-        (proc / str(pid) / "fd").mkdir()
-        (proc / str(pid) / "fd" / "3").symlink_to(f"socket:[{inode}]")
+    for owner, inode in ((81, 777), (30, 778)):
+        (proc / str(owner) / "fd").mkdir()
+        (proc / str(owner) / "fd" / "3").symlink_to(f"socket:[{inode}]")
 
     assert processes_of([70], ["vllm serve"], proc) == pids

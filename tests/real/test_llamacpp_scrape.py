@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from inferwatt.engines.candidates import FoundEngines
 from inferwatt.engines.discover import llamacpp
 from inferwatt.engines.scrape import Emitted, EngineSeen, Scraper
 from inferwatt.engines.servers import EnginesConfig, Target
@@ -17,6 +18,7 @@ from inferwatt.records import Event, EventKind, Sums
 from inferwatt.testing import FakeClock
 from inferwatt.units import NS_PER_SECOND
 from tests.real.conftest import LlamaCpp, LlamaCppProcess, free_port
+from tests.real.pages import wait_for
 
 pytestmark = pytest.mark.real
 
@@ -123,11 +125,15 @@ def test_the_server_is_found_without_configuration(llamacpp_server: LlamaCpp) ->
 def test_a_server_without_its_metrics_is_found_and_the_flag_is_named() -> None:
     """A server that was started without --metrics is a lack with that flag, and its model is known all the same."""
     with LlamaCppProcess(metrics=False) as server:
-        found = llamacpp(EnginesConfig())
+
+        def look() -> FoundEngines | None:  # who listens is looked at once a second
+            found = llamacpp(EnginesConfig())
+            return found if server.url in {target.url for target in found.engines} else None
+
+        found = wait_for("the server", look)
         with closing(Watched(server.url)) as watched:
             seen = watched.emitted[0]
 
-    assert server.url in {target.url for target in found.engines}
     assert [lack.fix for lack in found.lacks if server.url in lack.where] == ["start the server with --metrics"]
     assert isinstance(seen, EngineSeen)
     assert seen.pids == {server.pid}
