@@ -6,9 +6,11 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from inferwatt.engines.listeners import Listener, command_line, listeners
+from inferwatt.engines.servers import server_kinds
 from inferwatt.engines.watch import TargetHealth
 
 MOST_LEVELS = 8
+_HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 
 
 class Found(NamedTuple):
@@ -38,17 +40,25 @@ def server_of(
         proc: where processes are looked up.
     """
     sockets = tuple(find())
-    names = {urlsplit(target.url).port: target.name for target in targets}
+    places = ((urlsplit(target.url), target.name) for target in targets)
+    names = {place.port: name for place, name in places if place.hostname in _HERE}
     starter = pid
     for ancestor in _line(pid, proc):
         held = [socket for socket in sockets if ancestor in socket.pids]
         known = [socket for socket in held if socket.port in names]
-        if not known and (ancestor == pid or "vllm" not in command_line(ancestor, proc).casefold()):
+        if not known and ancestor == pid:
             continue  # an engine's own ports are not for clients
+        if not known and not _is_vllm(ancestor, proc):
+            break
         for socket in known or held:
             return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids)
         starter = ancestor
     return None if port is None else Found(names.get(port, f"vllm:{port}"), frozenset({starter}))
+
+
+def _is_vllm(pid: int, proc: Path) -> bool:
+    command = command_line(pid, proc)
+    return any(word in command for word in server_kinds()["vllm"].commands)
 
 
 def _line(pid: int, proc: Path) -> Iterable[int]:
