@@ -96,7 +96,9 @@ fix: $(TEST) ## format, and repair what lint can repair
 bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
 	@test -f benchmarks/$(subst -,_,$*).py || \
 	  $(call stop,there is no benchmark $*,one of: $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))))
-	@PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+	@VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+
+bench-vllm: $(PLUGIN)
 
 bench-agent bench-faults bench-sampling: $(BENCH)
 

@@ -16,7 +16,7 @@ from inferwatt.records import Engine, Event, EventKind, Outcome, Request, Reques
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import Clients, FrontEnds, Known
 
-HOLD_NS = 4 * NS_PER_SECOND // 10
+HOLD_NS = 8 * NS_PER_SECOND // 10
 """How long an ended request waits for what its other witnesses say; its joules are settled later anyway."""
 ABORT_HOLD_NS = 2 * NS_PER_SECOND
 """The same for what was an abort to the engine: it may be a stop string, and a busy front end says so late."""

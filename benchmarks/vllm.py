@@ -1,0 +1,97 @@
+"""The real vLLM on the CPU with and without the plugin: throughput and inter-token latency, in pairs; cost of a step.
+
+Two servers with one tiny model each, one of them metered by a real agent. Loads alternate between them, so that what
+else the machine does hits both; the figure is the median of the pairs. Ends with one JSON line.
+"""
+
+import http.client
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tests.real.children import AgentProcess
+from tests.vllm.server import MODEL, PYTHON, VllmProcess
+
+PAIRS = int(os.environ.get("PAIRS", "8"))
+STREAMS = 6
+TOKENS = 250
+NOTES = (
+    "tiny random model, float32, cores shared by server, agent and clients: a step takes some 2 ms, so that the "
+    "plugin's share is larger than on a GPU; hook and encode are with vLLM's own SchedulerOutput objects, least of 7"
+)
+
+
+def stream(url: str, gaps: list[float]) -> None:
+    """Ask for one streamed answer, and note the time between its chunks."""
+    body = {"model": MODEL, "prompt": "a" * 40, "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
+    with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)) as connection:
+        connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
+        last = None
+        with closing(connection.getresponse()) as answer:
+            for line in answer:
+                if line.startswith(b"data: {"):
+                    now = time.perf_counter()
+                    if last is not None:
+                        gaps.append(now - last)
+                    last = now
+
+
+def load(url: str) -> tuple[float, float]:
+    """Ask for several streams at once; return tokens per second, and the median time between two of a stream."""
+    gaps: list[float] = []
+    threads = [threading.Thread(target=stream, args=(url, gaps)) for _ in range(STREAMS)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return STREAMS * TOKENS / (time.perf_counter() - begin), statistics.median(gaps)
+
+
+def ratios(metered: str, plain: str) -> tuple[list[float], list[float]]:
+    """Return, for each pair of loads, the metered server's throughput and latency by those of the plain one."""
+    throughput, latency = [], []
+    for url in (metered, plain):
+        load(url)  # warm
+    for number in range(PAIRS):
+        urls = (metered, plain) if number % 2 else (plain, metered)
+        seen = {url: load(url) for url in urls}
+        throughput.append(seen[metered][0] / seen[plain][0])
+        latency.append(seen[metered][1] / seen[plain][1])
+    return throughput, latency
+
+
+def main() -> None:
+    """Run both, and print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        home, model = Path(folder), Path(folder) / "model"
+        script = Path(__file__).parent.parent / "tests" / "vllm" / "tiny_model.py"
+        subprocess.run([PYTHON, str(script), str(model)], check=True, capture_output=True)
+        hook = subprocess.run(
+            [PYTHON, "-m", "benchmarks.doubles.vllm_hook"], check=True, capture_output=True, text=True
+        )
+        with AgentProcess(home) as agent, VllmProcess(model, agent) as metered:
+            os.environ["INFERWATT_VLLM"] = "0"
+            with VllmProcess(model, agent) as plain:
+                throughput, latency = ratios(metered.url, plain.url)
+    figures = {
+        "throughput_ratio": round(statistics.median(throughput), 4),
+        "throughput_ratio_min": round(min(throughput), 4),
+        "throughput_ratio_max": round(max(throughput), 4),
+        "inter_token_latency_ratio": round(statistics.median(latency), 4),
+        **json.loads(hook.stdout.splitlines()[-1]),
+    }
+    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    print(json.dumps({"bench": "vllm", "machine": machine, "figures": figures, "notes": NOTES}))
+
+
+if __name__ == "__main__":
+    main()
