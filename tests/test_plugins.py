@@ -255,3 +255,13 @@ def test_a_server_seen_first_keeps_its_processes(desk: PluggedDesk) -> None:
     desk.live(0.3)
 
     assert desk.metering.pids == frozenset({50})
+
+
+def test_what_no_engine_speaks_of_is_forgotten(desk: PluggedDesk) -> None:
+    """Words of a front end that meet no request do not pile up, also while others come and go."""
+    for number in range(30):
+        desk.front(End(f"chatcmpl-{number}", desk.now, "STOP", 7, 0, 4))
+        desk.core_ended(f"other-{number}-00000001")
+        desk.live(1.0)
+
+    assert len(desk.keeper._plugins._fronts._said) < 25

@@ -203,8 +203,7 @@ class Plugins:
                     incoming = replace(incoming, request=self._fronts.corrected(incoming.request))
                     self._drop(name)
                 told.append((incoming, self._engine(incoming.producer, now_ns)))
-        if not self._held:
-            self._fronts.forget(now_ns)
+        self._fronts.forget(now_ns)
         return told
 
     def _drop(self, name: str) -> None:

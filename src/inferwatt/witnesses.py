@@ -50,6 +50,7 @@ class FrontEnds:
 
     def __init__(self) -> None:
         self._said: dict[str, list[tuple[int, End]]] = {}
+        self._forgot_ns = 0
 
     def add(self, end: End, now_ns: int) -> None:
         """Keep a front end's word."""
@@ -92,9 +93,9 @@ class FrontEnds:
         return end
 
     def forget(self, now_ns: int) -> None:
-        """Forget what no engine spoke of."""
-        if self._said:
-            old_ns = now_ns - FORGET_NS
+        """Forget, now and then, what no engine spoke of."""
+        if self._said and now_ns - self._forgot_ns >= FORGET_NS:
+            self._forgot_ns, old_ns = now_ns, now_ns - FORGET_NS
             self._said = {name: said for name, said in self._said.items() if said[-1][0] > old_ns}
 
 

@@ -5,11 +5,11 @@ agent has not acknowledged is kept, at most 16 MiB, and said again after a lost 
 counted, and the agent is told how much.
 """
 
-import atexit
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from multiprocessing.util import Finalize
 from typing import Any, Protocol
 
 import msgspec
@@ -78,7 +78,7 @@ class Courier:
     def start(self) -> None:
         """Start the thread; what waits at the process's end is still sent, within 0.3 s."""
         self._thread.start()
-        atexit.register(self.close)
+        Finalize(None, self.close, exitpriority=10)  # vLLM's engines are children that never come to atexit
 
     def close(self) -> None:
         """Say what is there, and end; waits at most 0.3 s."""
