@@ -53,12 +53,18 @@ class Load:
         self._address = urlsplit(url)
         self._pending = iter(list(self._plan(count, seed, kinds)))
         self._lock = threading.Lock()
+        self._stopping = False
         self._threads = [threading.Thread(target=self._ask_all, daemon=True) for _ in range(at_once)]
 
     def start(self) -> None:
         """Begin to ask."""
         for thread in self._threads:
             thread.start()
+
+    def stop(self) -> list[Told]:
+        """Ask nothing more, and return what was told."""
+        self._stopping = True
+        return self.wait()
 
     def wait(self) -> list[Told]:
         """Return what every client was told."""
@@ -81,7 +87,7 @@ class Load:
         while True:
             with self._lock:
                 told, rng = next(self._pending, (None, None))
-                if told is None or rng is None:
+                if told is None or rng is None or self._stopping:
                     return
                 self.told.append(told)
             try:

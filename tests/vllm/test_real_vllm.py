@@ -57,20 +57,28 @@ def test_tokens_are_the_clients_own_and_joules_the_counters(mode: str, tiny_mode
     assert (summed(found, "rejected_tokens") > 0) == (mode == "speculation")
 
 
+def wait_for_answers(load: Load) -> None:
+    """Wait until twenty more requests were asked."""
+    before = len(load.told)
+    wait_for("more answers", lambda: len(load.told) > before + 20)
+
+
 def test_an_agent_that_stands_still_or_starts_anew_costs_no_request(tiny_model: Path, tmp_path: Path) -> None:
     """Under load the agent is stopped for 3 s, then killed and started again: each request is there once, whole."""
     with AgentProcess(tmp_path) as agent, VllmProcess(tiny_model, agent) as server:
-        load = Load(server.url, 200, at_once=6, kinds=("plain", "stream", "prefix", "two", "stop"))
+        load = Load(server.url, 20_000, at_once=6, kinds=("plain", "stream", "prefix", "two", "stop"))
         load.start()
-        wait_for("first answers", lambda: len(load.told) > 20)
+        wait_for_answers(load)
         agent.process.send_signal(signal.SIGSTOP)
         time.sleep(3.0)
+        wait_for_answers(load)  # the server notices nothing
         agent.process.send_signal(signal.SIGCONT)
-        asked_before = len(load.told)
-        wait_for("more answers", lambda: len(load.told) > asked_before + 20)
+        wait_for_answers(load)
         agent.end(signal.SIGKILL)
+        wait_for_answers(load)
         with AgentProcess(tmp_path) as second:
-            told = load.wait()
+            wait_for_answers(load)
+            told = load.stop()
             assert_found(second, told)
             assert second.end() == 0
     found = kept(second)
