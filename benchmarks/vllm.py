@@ -20,40 +20,35 @@ from urllib.parse import urlsplit
 from tests.real.children import AgentProcess
 from tests.vllm.server import MODEL, PYTHON, VllmProcess
 
-PAIRS = int(os.environ.get("PAIRS", "8"))
+PAIRS = int(os.environ.get("PAIRS", "12"))
 STREAMS = 6
-TOKENS = 250
+TOKENS = 900
 NOTES = (
     "tiny random model, float32, cores shared by server, agent and clients: a step takes some 2 ms, so that the "
     "plugin's share is larger than on a GPU; hook and encode are with vLLM's own SchedulerOutput objects, least of 7"
 )
 
 
-def stream(url: str, gaps: list[float]) -> None:
-    """Ask for one streamed answer, and note the time between its chunks."""
+def stream(url: str, latencies: list[float]) -> None:
+    """Ask for one streamed answer, and note its mean time between two tokens."""
     body = {"model": MODEL, "prompt": "a" * 40, "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)) as connection:
         connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
-        last = None
         with closing(connection.getresponse()) as answer:
-            for line in answer:
-                if line.startswith(b"data: {"):
-                    now = time.perf_counter()
-                    if last is not None:
-                        gaps.append(now - last)
-                    last = now
+            seen = [time.perf_counter() for line in answer if line.startswith(b"data: {")]
+        latencies.append((seen[-1] - seen[0]) / (TOKENS - 1))
 
 
 def load(url: str) -> tuple[float, float]:
-    """Ask for several streams at once; return tokens per second, and the median time between two of a stream."""
-    gaps: list[float] = []
-    threads = [threading.Thread(target=stream, args=(url, gaps)) for _ in range(STREAMS)]
+    """Ask for several streams at once; return tokens per second, and the mean time between two of a stream."""
+    latencies: list[float] = []
+    threads = [threading.Thread(target=stream, args=(url, latencies)) for _ in range(STREAMS)]
     begin = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return STREAMS * TOKENS / (time.perf_counter() - begin), statistics.median(gaps)
+    return STREAMS * TOKENS / (time.perf_counter() - begin), statistics.fmean(latencies)
 
 
 def ratios(metered: str, plain: str) -> tuple[list[float], list[float]]:
