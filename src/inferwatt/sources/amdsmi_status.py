@@ -73,6 +73,7 @@ STATUS: dict[int, Status] = {
     54: Status("the driver could not be restarted", _GONE, "sudo dmesg | grep -i amdgpu"),
     55: Status("this setting is not available", _UNSUPPORTED),
     56: Status("the EEPROM is corrupted"),
+    57: Status("there is more data than was asked for"),  # amdsmi 6.4; 39 since 7.0
     0xFFFFFFFE: Status("a code that the library itself does not know"),
     0xFFFFFFFF: Status("an unknown error"),
 }
