@@ -1,4 +1,4 @@
-"""One request, several witnesses: what a server's front end and its clients add to what its engine counted. Pure.
+"""One request, several witnesses: what a server's front end and its clients add to what its engine counted.
 
 They meet by the names of a request: what the front end calls it, what the client got, what the client gave. The
 engine's count is the truth of what was computed; the front end's of what was delivered; a client adds whose it is.

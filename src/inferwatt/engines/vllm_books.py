@@ -1,4 +1,4 @@
-"""From what the recorder kept to steps and requests: the books of one vLLM engine. Pure, in a thread of our own.
+"""From what the recorder kept to steps and requests: the books of one vLLM engine, in a thread of our own.
 
 Only what a SchedulerOutput and the engine's outputs say is read, never the scheduler's own state, which has moved on
 by then. Steady decode, the same members with one token each, is only counted; a sequence's book is brought up to date
