@@ -265,3 +265,19 @@ def test_what_no_engine_speaks_of_is_forgotten(desk: PluggedDesk) -> None:
         desk.live(1.0)
 
     assert len(desk.keeper._plugins._fronts._said) < 25
+
+
+def test_a_front_ends_word_is_acknowledged_with_its_request(desk: PluggedDesk) -> None:
+    """An agent that is killed before the row is kept hears it again; one that met nobody is let go in the end."""
+    desk.core_ended(outcome=Outcome.ABORTED)
+    desk.front(End("chatcmpl-abc", desk.now, "STOP", 7, 0, 4))
+    desk.live(1.8)
+    assert (FRONT, 1) not in desk.told.acks
+    desk.live(3)
+    assert (FRONT, 1) in desk.told.acks
+    desk.front(End("chatcmpl-nobody", desk.now, "STOP", 7, 0, 4))
+    desk.live(5)
+    assert (FRONT, 2) not in desk.told.acks
+    desk.live(20)
+
+    assert (FRONT, 2) in desk.told.acks

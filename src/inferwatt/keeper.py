@@ -123,8 +123,7 @@ class Keeper:
     def step(self) -> None:
         """Do what has become due."""
         now_ns = self._clock.monotonic_ns()
-        note = self._wall.look(now_ns, self._clock.unix_ns())
-        if note is not None:
+        if (note := self._wall.look(now_ns, self._clock.unix_ns())) is not None:
             self._metering.feed(note.event)
             self._metering.add_clock_pair(now_ns, note.pair.unix_ns)
             self._pending.clock_pair = note.pair
@@ -173,9 +172,8 @@ class Keeper:
                 self._metering.feed(item)
 
     def _reading(self, reading: Reading) -> None:
-        for record in self._gaps.before(reading):
+        for record in (*self._gaps.before(reading), reading):
             self._metering.feed(record)
-        self._metering.feed(reading)
 
     def _sums(self, sums: Sums) -> None:
         if sums.running or sums.output_tokens or sums.units:
@@ -232,6 +230,8 @@ class Keeper:
             self._receipts.upon(incoming.producer, incoming.seq, incoming.request.request)
         else:
             self._receipts.done(incoming.producer, incoming.seq)
+            if is_engines and incoming.request.end_ns is not None:  # nobody may wait for it
+                self._receipts.settled(incoming.request.request)
 
     def _end_lost(self, now_ns: int) -> None:
         for producer in [name for name, due_ns in self._gone.items() if now_ns >= due_ns]:

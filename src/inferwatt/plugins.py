@@ -58,7 +58,7 @@ class Plugins:
         self._plugins: dict[str, _Plugin] = {}
         self._known: dict[str, Known] = {}
         self._held: list[tuple[int, str]] = []
-        self._fronts = FrontEnds()
+        self._fronts = FrontEnds(receipts)
         self._clients = Clients(receipts, lambda: metering.books.dropped("witness"))
 
     # Who there is.
@@ -69,16 +69,11 @@ class Plugins:
             case PluginSeen():
                 self._seen(said)
             case Steps():
-                self._done(said)
+                self._receipts.came(said.producer, said.seq)
+                self._receipts.done(said.producer, said.seq)
                 self._steps(said)
             case Ends():
-                self._done(said)
-                for end in said.ends:
-                    self._fronts.add(end, said.received_ns)
-
-    def _done(self, said: Steps | Ends) -> None:
-        self._receipts.came(said.producer, said.seq)
-        self._receipts.done(said.producer, said.seq)
+                self._fronts.add(said)
 
     def _seen(self, seen: PluginSeen) -> None:
         """A plugin has said hello; its model's shape is known before its server is found."""

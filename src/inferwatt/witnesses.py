@@ -6,7 +6,9 @@ engine's count is the truth of what was computed; the front end's of what was de
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from inferwatt.engines.plugged import Ends
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.receipts import Receipts
@@ -45,17 +47,32 @@ class Known:
         return True
 
 
-class FrontEnds:
-    """What front ends have finished, until the engine's word of it comes."""
+class _Said(NamedTuple):
+    """A front end's word, and the message that it came in."""
 
-    def __init__(self) -> None:
-        self._said: dict[str, list[tuple[int, End]]] = {}
+    end: End
+    message: Ends
+
+
+class FrontEnds:
+    """What front ends have finished, until the engine's word of it comes.
+
+    A word is acknowledged once the request that it corrects is kept: an agent that is killed before hears it again.
+    """
+
+    def __init__(self, receipts: Receipts) -> None:
+        self._receipts = receipts
+        self._said: dict[str, list[_Said]] = {}
         self._forgot_ns = 0
 
-    def add(self, end: End, now_ns: int) -> None:
-        """Keep a front end's word."""
-        if len(self._said) < MAX_ENDS:
-            self._said.setdefault(end.name, []).append((now_ns, end))
+    def add(self, message: Ends) -> None:
+        """Keep a front end's words."""
+        for place, end in enumerate(message.ends, 1):
+            self._receipts.came(message.producer, message.seq, is_last=place == len(message.ends))
+            if len(self._said) < MAX_ENDS:
+                self._said.setdefault(end.name, []).append(_Said(end, message))
+            else:
+                self._receipts.done(message.producer, message.seq)
 
     def corrected(self, request: Request) -> Request:
         """Return an ended request as it was delivered: what the engine made beyond that is wasted.
@@ -81,13 +98,14 @@ class FrontEnds:
         made = request.output_tokens or 0
         fits = [
             place
-            for place, (_, end) in enumerate(said)
+            for place, (end, _) in enumerate(said)
             if end.output_tokens <= made and end.prompt_tokens in {request.prompt_tokens, 0}
         ]
         if not fits:
             return None
-        best = min(fits, key=lambda place: made - said[place][1].output_tokens)
-        end = said.pop(best)[1]
+        best = min(fits, key=lambda place: made - said[place].end.output_tokens)
+        end, message = said.pop(best)
+        self._receipts.upon(message.producer, message.seq, request.request)
         if not said:
             del self._said[external]
         return end
@@ -96,7 +114,9 @@ class FrontEnds:
         """Forget, now and then, what no engine spoke of."""
         if self._said and now_ns - self._forgot_ns >= FORGET_NS:
             self._forgot_ns, old_ns = now_ns, now_ns - FORGET_NS
-            self._said = {name: said for name, said in self._said.items() if said[-1][0] > old_ns}
+            for name in [name for name, said in self._said.items() if said[-1].message.received_ns <= old_ns]:
+                for _, message in self._said.pop(name):
+                    self._receipts.done(message.producer, message.seq)
 
 
 @dataclass(slots=True)

@@ -47,8 +47,16 @@ class Load:
     """`count` requests of mixed kinds, at most `at_once` at a time."""
 
     def __init__(
-        self, url: str, count: int, *, at_once: int = 8, seed: int = 1, kinds: tuple[str, ...] = KINDS
+        self,
+        url: str,
+        count: int,
+        *,
+        at_once: int = 8,
+        seed: int = 1,
+        kinds: tuple[str, ...] = KINDS,
+        pause_seconds: float = 0.0,
     ) -> None:
+        self._pause_seconds = pause_seconds
         self.told: list[Told] = []
         self._address = urlsplit(url)
         self._pending = iter(list(self._plan(count, seed, kinds)))
@@ -94,6 +102,7 @@ class Load:
                 self._ask(told, rng)
             except (OSError, http.client.HTTPException, ValueError) as exc:
                 told.error = repr(exc)
+            time.sleep(self._pause_seconds)
 
     def _ask(self, told: Told, rng: random.Random) -> None:
         with closing(http.client.HTTPConnection(self._address.netloc, timeout=120)) as connection:

@@ -66,7 +66,9 @@ def wait_for_answers(load: Load) -> None:
 def test_an_agent_that_stands_still_or_starts_anew_costs_no_request(tiny_model: Path, tmp_path: Path) -> None:
     """Under load the agent is stopped for 3 s, then killed and started again: each request is there once, whole."""
     with AgentProcess(tmp_path) as agent, VllmProcess(tiny_model, agent) as server:
-        load = Load(server.url, 20_000, at_once=6, kinds=("plain", "stream", "prefix", "two", "stop"))
+        load = Load(
+            server.url, 20_000, at_once=3, pause_seconds=0.05, kinds=("plain", "stream", "prefix", "two", "stop")
+        )
         load.start()
         wait_for_answers(load)
         agent.process.send_signal(signal.SIGSTOP)
