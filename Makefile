@@ -78,7 +78,7 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 	@CI=true $(BIN)/python -m pytest -m real $(ARGS)
 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
-	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm $(ARGS)
+	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm $(ARGS)
 
 test-browser: $(PROJECT) $(TEST) ## the live page in a real Chromium
 	@CI=true $(BIN)/python -m pytest -m real -k "browser or page" $(ARGS)
