@@ -50,9 +50,10 @@ def test_tokens_are_the_clients_own_and_joules_the_counters(mode: str, tiny_mode
     assert_law(found)
     assert_conserved(agent.ledger)
     aborted = [row for rows in found.rows.values() for row in rows if row.outcome is Outcome.ABORTED]
-    assert {bool(row.output_tokens) for row in aborted} == {False, True}
     assert set(found.tiers) <= {Tier.STEP_EXACT, None}
-    assert summed(found, "wasted_tokens") > 0
+    if mode != "speculation":  # with drafts a request may be done before its client leaves
+        assert {bool(row.output_tokens) for row in aborted} == {False, True}
+        assert summed(found, "wasted_tokens") > 0
     assert (summed(found, "recomputed_tokens") > 0) == (mode == "preemption")
     assert (summed(found, "rejected_tokens") > 0) == (mode == "speculation")
 
