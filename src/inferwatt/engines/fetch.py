@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from inferwatt.engines.pages import MAX_BODY_BYTES
 from inferwatt.errors import ConfigError, SourceGone, SourceRetry
+from inferwatt.timed import TimedReader
 
 GIVE_UP_SECONDS = 60.0
 _CHUNK_BYTES = 65536
@@ -50,32 +51,6 @@ class Fetch(Protocol):
         ...
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads a socket until a moment that does not move: an answer that drips is as late as one that does not come."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def readinto(self, buffer: "bytearray | memoryview") -> int | None:  # type: ignore[override]
-        """Read what is there into `buffer`, and wait for it no longer than is left."""
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the answer took too long to read")
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        """Close this view of the socket."""
-        self._raw.close()
-        super().close()
-
-
 class _Timed(http.client.HTTPResponse):
     """An answer that has `seconds` to be read, its head included."""
 
@@ -86,7 +61,7 @@ class _Timed(http.client.HTTPResponse):
     ) -> None:
         super().__init__(sock, debuglevel, method, url)
         self.fp.close()
-        self.fp = io.BufferedReader(_TimedReader(sock, time.monotonic() + self.seconds))
+        self.fp = io.BufferedReader(TimedReader(sock, time.monotonic() + self.seconds))
 
 
 class HttpFetch:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from inferwatt.errors import SourceRetry
+from inferwatt.timed import TimedReader, left_seconds
 
 MAX_BODY_BYTES = 1 << 20
 _CHUNK_BYTES = 65536
@@ -50,29 +51,6 @@ class Answer:
     t_ns: int
 
 
-class _TimedReader(io.RawIOBase):
-    """Reads a socket until a moment that does not move, however often it is called."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        """Say that it can be read."""
-        return True
-
-    def readinto(self, buffer: "bytearray | memoryview") -> int | None:  # type: ignore[override]
-        """Read what is there into `buffer`, and wait for it no longer than is left."""
-        self._sock.settimeout(_left(self._deadline))
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        """Close this view of the socket."""
-        self._raw.close()
-        super().close()
-
-
 class _TimedSocket:
     """What `http.client` asks of a connected socket, with one deadline for all of it."""
 
@@ -82,12 +60,12 @@ class _TimedSocket:
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
-        self._sock.settimeout(_left(self.deadline))
+        self._sock.settimeout(left_seconds(self.deadline))
         self._sock.sendall(data)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """Return a reader of one answer."""
-        return io.BufferedReader(_TimedReader(self._sock, self.deadline))
+        return io.BufferedReader(TimedReader(self._sock, self.deadline))
 
     def close(self) -> None:
         """Close it, once its readers are closed too."""
@@ -206,7 +184,7 @@ class Client:
     def _connected(self, deadline: float) -> http.client.HTTPConnection:
         if self._http is None:
             scheme, host, port = self._parts.scheme, self._parts.hostname or "", _port(self._parts)
-            sock = socket.create_connection((host, port), _left(deadline))
+            sock = socket.create_connection((host, port), left_seconds(deadline))
             if scheme == "https":
                 sock = _secured(sock, self._tls or ssl.create_default_context(), host, deadline)
             self._timed = _TimedSocket(sock)
@@ -238,17 +216,10 @@ def _port(parts: SplitResult) -> int:
     return parts.port or _PORTS.get(parts.scheme, 0)
 
 
-def _left(deadline: float) -> float:
-    left_seconds = deadline - time.monotonic()
-    if left_seconds <= 0:
-        raise TimeoutError
-    return left_seconds
-
-
 def _secured(sock: socket.socket, tls: ssl.SSLContext, host: str, deadline: float) -> ssl.SSLSocket:
     secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
-        secured.settimeout(_left(deadline))
+        secured.settimeout(left_seconds(deadline))
         secured.do_handshake()
     except OSError:
         secured.close()
