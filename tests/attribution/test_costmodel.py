@@ -3,20 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.costmodel import CostModel, RidgeFit, nonnegative_least_squares, step_time_fit
+from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.ridge import RidgeFit, nonnegative_least_squares
+from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.work import Work
 
 AMOUNTS = st.floats(min_value=0, max_value=1e6)
 
 
-def work_of(flops: list[float], kv_bytes: list[float], seconds: float = 1.0, steps: float = 10.0) -> Work:
+def work_of(flops: list[float], read_bytes: list[float], seconds: float = 1.0, steps: float = 10.0) -> Work:
     """Return the work of one group with these members."""
     count = len(flops)
     return Work(
         slot=np.arange(count),
         prefill=np.zeros(count, dtype=np.bool_),
         flops=np.array(flops),
-        kv_bytes=np.array(kv_bytes),
+        read_bytes=np.array(read_bytes),
         group=np.zeros(count, dtype=np.int64),
         seconds=np.array([seconds]),
         steps=np.array([steps]),
@@ -47,7 +49,7 @@ def test_no_coefficient_is_negative() -> None:
 @given(st.integers(1, 5))
 def test_unseen_terms_have_no_coefficient(seed: int) -> None:
     """A term that was always zero costs nothing, whatever the prior says."""
-    fit = RidgeFit(3)
+    fit = RidgeFit(3, 0.005)
     for x in np.random.default_rng(seed).uniform(1, 2, 40):
         fit.observe(np.array([x, 0.0, 2 * x]), 10 * x)
 
@@ -63,7 +65,7 @@ def test_equal_members_pay_equally_and_order_does_not_matter(
 ) -> None:
     """Shapley's symmetry: two members with equal work have equal shares, wherever they stand."""
     members = [*pairs, pairs[0]]
-    model = CostModel(1e-9, 1e-9)
+    model = CostModel(StepTime(1e-9, 1e-9))
     shares, _, _ = model.shares(work_of([f for f, _ in members], [b for _, b in members]))
 
     assert shares[0] == pytest.approx(shares[-1])
@@ -75,7 +77,7 @@ def test_equal_members_pay_equally_and_order_does_not_matter(
 
 def test_more_of_its_own_work_never_makes_a_member_cheaper() -> None:
     """A member's share does not fall when it alone does more (at equal step time)."""
-    model = CostModel(1e-9, 1e-9)
+    model = CostModel(StepTime(1e-9, 1e-9))
     for _ in range(64):
         model.learn_energy(work_of([1e6, 1e6], [1e6, 1e6]), 100e6)
 
@@ -87,30 +89,6 @@ def test_more_of_its_own_work_never_makes_a_member_cheaper() -> None:
 
 def test_a_lone_member_bounds_nothing() -> None:
     """With one member both extremes give it everything."""
-    _, shared, own = CostModel(1e-9, 0.0).shares(work_of([5.0], [1.0]))
+    _, shared, own = CostModel(StepTime(1e-9, 0.0)).shares(work_of([5.0], [1.0]))
 
     assert shared / shared.sum() == pytest.approx(own / own.sum())
-
-
-def test_own_time_is_learnt_from_steps() -> None:
-    """Steps whose length follows their FLOPs teach what a FLOP takes; the constant is shared."""
-    model = CostModel()
-    for flops in np.random.default_rng(3).uniform(1e9, 1e12, 200):
-        model.learn_time(flops, 1e6, 0.005 + flops * 1e-13)
-
-    own_seconds = model.own_seconds(np.array([1e12]), np.array([0.0]))
-
-    assert own_seconds[0] == pytest.approx(0.1, rel=0.1)
-
-
-def test_what_one_device_learns_of_an_engines_steps_the_others_know() -> None:
-    """Steps are told once; every device of the engine prices their time by them."""
-    time = step_time_fit()
-    told, other = CostModel(time=time), CostModel(time=time)
-    for flops in np.random.default_rng(3).uniform(1e9, 1e12, 200):
-        told.learn_time(flops, 1e6, 0.005 + flops * 1e-13)
-
-    work = np.array([1e12]), np.array([0.0])
-
-    assert other.own_seconds(*work) == pytest.approx(told.own_seconds(*work))
-    assert other.own_seconds(*work)[0] > 0

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.slots import SlotTable
+from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
 from inferwatt.attribution.work import Work
 from inferwatt.errors import RecordRejected
@@ -251,45 +251,45 @@ def test_old_counts_are_forgotten() -> None:
     assert not counted(bench, 0, 1)
 
 
-class Lessons(CostModel):
-    """A cost model that also writes down what it is taught of time."""
+class Lessons(StepTime):
+    """What is learnt of time, and also written down."""
 
     def __init__(self) -> None:
-        super().__init__(0.0, 0.0)
+        super().__init__()
         self.times: list[float] = []
         self.own: list[float] = []
 
-    def learn_time(self, flops: float, kv_bytes: float, step_seconds: float) -> None:
+    def learn(self, flops: float, read_bytes: float, step_seconds: float, *, has_prefill: bool) -> None:
         """Write down a step's time."""
         self.times.append(step_seconds)
-        super().learn_time(flops, kv_bytes, step_seconds)
+        super().learn(flops, read_bytes, step_seconds, has_prefill=has_prefill)
 
-    def set_own_time(self, seconds_per_flop: float) -> None:
+    def set_per_flop(self, seconds_per_flop: float) -> None:
         """Write down what prefill takes."""
         self.own.append(seconds_per_flop)
-        super().set_own_time(seconds_per_flop)
+        super().set_per_flop(seconds_per_flop)
 
 
 def test_steps_teach_how_long_work_takes_once_each() -> None:
     """Each step's time is taught once."""
-    bench, cost = Bench(), Lessons()
+    bench, time = Bench(), Lessons()
     bench.step(0, 0.5, ("a", 1, 1, Phase.DECODE))
     bench.step(1, 1.25, ("a", 1, 1, Phase.DECODE))
 
-    bench.engine.teach(cost, 0, SECOND)
-    bench.engine.teach(cost, SECOND, 2 * SECOND)
+    bench.engine.teach(time)
+    bench.engine.teach(time)
 
-    assert cost.times == [0.5, 0.25]
+    assert time.times == [0.5, 0.25]
 
 
 def test_without_steps_prefill_teaches_what_own_work_takes() -> None:
     """Eight seen first tokens say how long a token's work takes, per FLOP of the model's shape."""
-    bench, cost = Bench(), Lessons()
-    bench.engine.teach(cost, 0, SECOND)
-    assert cost.own == []
+    bench, time = Bench(), Lessons()
+    bench.engine.teach(time)
+    assert time.own == []
 
     for number in range(8):
         bench.request(f"r{number}", 0, 2, first=1, prompt_tokens=100, output_tokens=2)
-    bench.engine.teach(cost, 0, SECOND)
+    bench.engine.teach(time)
 
-    assert cost.own == pytest.approx([0.01 / 2e9])
+    assert time.own == pytest.approx([0.01 / 2e9])

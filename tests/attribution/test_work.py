@@ -33,7 +33,7 @@ def test_a_step_is_spread_evenly_over_the_ticks_that_it_overlaps() -> None:
 
     assert work is not None
     assert work.flops.tolist() == [2.0]
-    assert work.kv_bytes.tolist() == [2.5]
+    assert work.read_bytes.tolist() == [2.5]
     assert work.steps.tolist() == [0.25]
     assert work.busy_ns == 25
 

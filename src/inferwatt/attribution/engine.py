@@ -6,14 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
 from inferwatt.attribution.slots import SlotTable
+from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Floats, Ints, Shape, StepRows, StepStore, Work, from_spans, from_steps
+from inferwatt.attribution.work import (
+    Floats,
+    Ints,
+    Shape,
+    StepRows,
+    StepStore,
+    Work,
+    from_spans,
+    from_steps,
+    whole_step,
+)
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
-from inferwatt.units import seconds
 
 _SUMS_KEPT_NS = 10_000_000_000
 _TAUGHT_STEPS = 512
@@ -167,18 +176,19 @@ class EngineState:
         result: Floats = work.flops * np.where(work.prefill, self.lives.rates.prompt_token_price, 1.0)
         return result
 
-    def teach(self, cost: CostModel, t0_ns: int, t1_ns: int) -> None:
-        """Teach a cost model how long work takes."""
+    def teach(self, time: StepTime) -> None:
+        """Teach how long work takes."""
         if self._stepped:
             untaught, self._untaught = self._untaught, []
             for step in untaught:
-                flops = self._shape.flops(step.new_tokens, step.context_tokens)
-                kv_bytes = self._shape.kv_bytes(step.new_tokens, step.context_tokens)
-                cost.learn_time(float(flops.sum()), float(kv_bytes.sum()), seconds(step.t1_ns - step.t0_ns))
+                rows = whole_step(step, self._shape)
+                time.learn(
+                    rows.flops.sum(), rows.read_bytes.sum(), rows.seconds[0], has_prefill=bool(rows.prefill.any())
+                )
             return
         prefill = self.lives.rates.prefill_seconds_per_token
         if prefill is not None:
-            cost.set_own_time(prefill / self._shape.flops_per_token)
+            time.set_per_flop(prefill / self._shape.flops_per_token)
 
     # What the server counted itself.
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from inferwatt.attribution.accounts import Shares
-from inferwatt.attribution.costmodel import CostModel, RidgeFit, step_time_fit
+from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.idle import BaselinePower, IdlePower
+from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick, TickKind
 from inferwatt.attribution.work import Floats, Work
 from inferwatt.records import Activity, Component, Device, Rule, Tier
@@ -46,7 +47,7 @@ class Sharing:
         self._engines = engines
         self._rule = rule
         self._costs: dict[tuple[str, str], CostModel] = {}
-        self._times: dict[str, RidgeFit] = {}
+        self._times: dict[str, StepTime] = {}
 
     def forget(self, engine: str) -> None:
         """Forget what an engine's work costs: it has another model now."""
@@ -199,7 +200,7 @@ class Sharing:
         for name, rows in work.items():
             engine = self._engines[name]
             cost = self._cost(engine, power.device)
-            engine.teach(cost, tick.t0_ns, tick.t1_ns)
+            engine.teach(self._times[name])
             full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
             if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
                 cost.learn_energy(rows, active_uj)
@@ -224,12 +225,16 @@ class Sharing:
         key = (engine.engine.engine, device.device)
         cost = self._costs.get(key)
         if cost is None:
-            cost = self._costs[key] = CostModel(
-                1.0 / device.peak_flops if device.peak_flops and engine.shaped else 0.0,
-                1.0 / device.peak_bytes_per_second if device.peak_bytes_per_second and engine.shaped else 0.0,
-                self._times.setdefault(engine.engine.engine, step_time_fit()),
-            )
+            time = self._times.setdefault(engine.engine.engine, step_time(engine, device))
+            cost = self._costs[key] = CostModel(time)
         return cost
+
+
+def step_time(engine: EngineState, device: Device) -> StepTime:
+    """Return what is supposed of an engine's steps before any is seen: by the device's datasheet."""
+    peaks = (device.peak_flops, device.peak_bytes_per_second) if engine.shaped else (None, None)
+    per_flop, per_byte = (1.0 / peak if peak else 0.0 for peak in peaks)
+    return StepTime(per_flop, per_byte)
 
 
 def _weights(engine: EngineState, cost: CostModel, rows: Work) -> tuple[Floats, Floats, Floats]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from inferwatt.attribution.shapley import shapley
 from inferwatt.records import Model
 from inferwatt.units import NS_PER_SECOND
 
@@ -28,7 +29,8 @@ class Work:
     prefill: Bools
     """Rows: prefill, else decode."""
     flops: Floats
-    kv_bytes: Floats
+    read_bytes: Floats
+    """Rows: KV cache, and of the experts of a mixture what its tokens made the step read."""
     group: Ints
     """Rows: index of the group, ascending."""
     seconds: Floats
@@ -46,6 +48,9 @@ class Shape:
     flops_per_token: float = 1.0
     flops_per_pair: float = 0.0
     kv_bytes_per_token: float = 1.0
+    expert_bytes: float = 0.0
+    touched_ratio: float = 0.0
+    """Which part of the experts one token touches."""
 
     @classmethod
     def of(cls, model: Model | None) -> "Shape":
@@ -56,6 +61,8 @@ class Shape:
             model.flops_per_token,
             model.attention_flops_per_token_pair or 0.0,
             model.kv_bytes_per_token or 1.0,
+            model.expert_bytes or 0.0,
+            (model.experts_per_token or 0) / (model.experts or 1),
         )
 
     def flops(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
@@ -65,6 +72,24 @@ class Shape:
     def kv_bytes(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
         """Return each member's KV-cache traffic, bytes: what was there is read, what is new is written."""
         return self.kv_bytes_per_token * (context_tokens + new_tokens)
+
+    def read_bytes(self, new_tokens: Floats, context_tokens: Floats, group: Ints, groups: int) -> Floats:
+        """Return what each member of one step (a group) makes it read, bytes: its KV cache, its part of the experts."""
+        return self.kv_bytes(new_tokens, context_tokens) + self.expert_bytes_of(new_tokens, group, groups)
+
+    def expert_bytes_of(self, new_tokens: Floats, group: Ints, groups: int) -> Floats | float:
+        """Return each member's part of the experts that its step reads, bytes; 0 for a dense model.
+
+        Of experts chosen evenly, `n` tokens touch the part 1 - (1 - touched_ratio)^n; the part that several touch is
+        shared by Shapley's rule.
+        """
+        if not (self.expert_bytes and self.touched_ratio):
+            return 0.0
+        return shapley((new_tokens,), group, groups, self._touched_bytes)
+
+    def _touched_bytes(self, tokens: Floats) -> Floats:
+        result: Floats = self.expert_bytes * (1 - (1 - self.touched_ratio) ** tokens)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +167,19 @@ def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) 
         slot=np.concatenate([step.slot for step in steps]),
         prefill=np.concatenate([step.prefill for step in steps]),
         flops=shape.flops(new_tokens, context_tokens) * part[group],
-        kv_bytes=shape.kv_bytes(new_tokens, context_tokens) * part[group],
+        read_bytes=shape.read_bytes(new_tokens, context_tokens, group, len(steps)) * part[group],
         group=group,
         seconds=inside_ns / NS_PER_SECOND,
         steps=part,
         busy_ns=busy_time(np.maximum(starts_ns, t0_ns), np.minimum(ends_ns, t1_ns)),
     )
+
+
+def whole_step(step: StepRows, shape: Shape) -> Work:
+    """Return the work of one step, wherever ticks cut it."""
+    work = from_steps([step], step.t0_ns, max(step.t1_ns, step.t0_ns + 1), shape)
+    assert work is not None
+    return work
 
 
 @dataclass(slots=True)
@@ -196,16 +228,28 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> W
         slot=slot[column],
         prefill=is_prefill,
         flops=shape.flops(new_tokens, context_tokens),
-        kv_bytes=np.where(
-            is_prefill,
-            shape.kv_bytes(new_tokens, context_tokens),
-            new_tokens * shape.kv_bytes(np.ones(len(group)), context_tokens),
-        ),
+        read_bytes=_read_bytes(shape, is_prefill, new_tokens, context_tokens, group, steps),
         group=group,
         seconds=seconds,
         steps=steps,
         busy_ns=int(((cuts[1:] - cuts[:-1]) * used).sum()),
     )
+
+
+def _read_bytes(
+    shape: Shape, is_prefill: Bools, new_tokens: Floats, context_tokens: Floats, group: Ints, steps: Floats
+) -> Floats:
+    """Return what rows of several steps read, bytes: a decoding one its cache with every token, a prompt its own once.
+
+    What experts are touched is told for the mean step of the stretch.
+    """
+    read = np.where(
+        is_prefill,
+        shape.kv_bytes(new_tokens, context_tokens),
+        new_tokens * shape.kv_bytes(np.ones(len(group)), context_tokens),
+    )
+    each = new_tokens / np.maximum(steps, 1.0)[group]
+    return read + shape.expert_bytes_of(each, group, len(steps)) * np.maximum(steps, 1.0)[group]
 
 
 def _tokens(
