@@ -1,0 +1,77 @@
+"""Whole simulated runs: their truth, their books, and that equal seeds are equal runs."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from inferwatt.records import Phase, Reading, Request, Step
+from inferwatt.simulate.loads import LOADS, shortened
+from inferwatt.simulate.world import Run, World, simulate
+
+
+def small(name: str, seed: int = 1) -> Run:
+    """Return a short run of a load."""
+    return simulate(World(shortened(LOADS[name], 40), seed=seed))
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_truth_sums_to_the_active_energy(name: str) -> None:
+    """What the requests truly used is what the steps used, and idle is what is left of the device's energy."""
+    run = small(name)
+
+    assert sum(true.energy_joules for true in run.truth.values()) == pytest.approx(run.active_joules, rel=1e-9)
+    assert run.total_joules > run.active_joules + 75.0 * 5.9
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_the_truth_itself_is_sure(name: str) -> None:
+    """What sampling orders left uncertain is far below what is to be measured."""
+    run = small(name)
+
+    assert max(true.sampling_joules / true.energy_joules for true in run.truth.values()) < 0.002
+
+
+@pytest.mark.parametrize("name", LOADS)
+def test_each_token_is_computed_once(name: str) -> None:
+    """Computed tokens of a request are its prompt less what was cached, and its output but for the last."""
+    run = small(name)
+    computed: Counter[str] = Counter()
+    for record in run.records:
+        if isinstance(record, Step):
+            computed.update({request: new for request, new, _, _ in record.members})
+    for record in run.records:
+        if isinstance(record, Request):
+            cached = record.cached_tokens or 0
+            wanted = (record.prompt_tokens or 0) - cached + (record.output_tokens or 0) - 1
+            assert computed[record.request] == wanted
+
+
+def test_steps_keep_the_limits_of_the_scheduler() -> None:
+    """No step has more tokens than its budget or more members than sequences may run, and none overlaps another."""
+    steps = [record for record in small("long").records if isinstance(record, Step)]
+
+    assert all(sum(new for _, new, _, _ in step.members) <= 2048 for step in steps)
+    assert max(len(step.members) for step in steps) <= 32
+    assert all(a.t1_ns <= b.t0_ns for a, b in pairwise(steps))
+    assert any({phase for *_, phase in step.members} == {Phase.PREFILL, Phase.DECODE} for step in steps)
+
+
+def test_equal_seeds_are_equal_runs() -> None:
+    """A world is decided by its fields alone; another seed is another run."""
+    assert small("mixed", 3) == small("mixed", 3)
+    assert small("mixed", 3) != small("mixed", 4)
+
+
+def test_requests_end_where_their_last_step_ends() -> None:
+    """A first token is seen when the step that made it has ended, and so is the last."""
+    run = small("chat")
+    ends: dict[str, int] = {}
+    for record in run.records:
+        if isinstance(record, Step):
+            ends.update({request: record.t1_ns for request, *_ in record.members})
+    requests = [record for record in run.records if isinstance(record, Request)]
+
+    assert all(0 <= (row.end_ns or 0) - ends[row.request] < 10_000_000 for row in requests)
+    assert all(row.arrival_ns < (row.first_token_ns or 0) <= (row.end_ns or 0) for row in requests)
+    assert any(isinstance(record, Reading) for record in run.records)
