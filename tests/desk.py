@@ -11,6 +11,7 @@ from inferwatt.errors import LedgerRetry
 from inferwatt.keeper import Keeper
 from inferwatt.ledger.rows import Committed, DeviceState, LedgerBatch, RequestRow
 from inferwatt.metering import Metering
+from inferwatt.rates import Rates
 from inferwatt.records import Device, Engine, Model, Outcome, Reading, Request, RequestEnergy
 from inferwatt.snapshot import HistogramValue
 from inferwatt.testing import FakeClock
@@ -59,6 +60,7 @@ class Told:
 
     acks: list[tuple[str, int]] = field(default_factory=list)
     energies: list[RequestEnergy] = field(default_factory=list)
+    rated: dict[str, list[Rates]] = field(default_factory=dict)
 
     def ack(self, producer: str, seq: int) -> None:
         """Note an acknowledgement."""
@@ -67,6 +69,10 @@ class Told:
     def push(self, producer: str, energies: Iterable[RequestEnergy]) -> None:
         """Note joules."""
         self.energies.extend(energies)
+
+    def rates(self, producer: str, rates: Iterable[Rates]) -> None:
+        """Note what tokens cost."""
+        self.rated.setdefault(producer, []).extend(rates)
 
 
 class Desk:

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from inferwatt.books import Books
+from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
-from inferwatt.engines.session import InboxHealth
 from inferwatt.engines.watch import TargetHealth
 from inferwatt.records import Device, Provenance
 from inferwatt.snapshot import Lack

@@ -199,8 +199,8 @@ class Keeper:
             for each, of in self._plugins.request(incoming):
                 self._meter(each, of)
             return
-        engine = self._routes.engine_of(incoming)
-        if engine is not None:
+        incoming = self._plugins.named(incoming)
+        if (engine := self._routes.engine_of(incoming)) is not None:
             self._meter(incoming, engine)
 
     def _is_kept(self, incoming: Incoming) -> bool:

@@ -7,14 +7,15 @@ Where a plugin tells who was in each step, only its records get joules. What oth
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from inferwatt.engines.plugged import ENGINE, VLLM, Ends, Plugged, PluginSeen, Steps
+from inferwatt.clients import Clients
+from inferwatt.engines.plugged import ANSWER, ENGINE, VLLM, Ends, Plugged, PluginSeen, Steps
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.metering import Metering
 from inferwatt.receipts import Receipts
 from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums
 from inferwatt.units import NS_PER_SECOND
-from inferwatt.witnesses import Clients, FrontEnds, Known
+from inferwatt.witnesses import FrontEnds, Known
 
 HOLD_NS = 8 * NS_PER_SECOND // 10
 """How long an ended request waits for what its other witnesses say; its joules are settled later anyway."""
@@ -32,6 +33,8 @@ class _Plugin:
     dropped: int = 0
     look_ns: int = 0
     """When its server is looked for again."""
+    server: str = ""
+    """Of one that answers clients: the server that it is in."""
 
 
 class Plugins:
@@ -83,6 +86,17 @@ class Plugins:
             self._metering.add_model(seen.model)
             self._place(plugin, seen.t_ns)
 
+    def named(self, incoming: Incoming) -> Incoming:
+        """Return a record with the server that it is of, where its producer answers clients inside of one."""
+        plugin = self._plugins.get(incoming.producer)
+        if plugin is None or plugin.seen.role != ANSWER:
+            return incoming
+        if not plugin.server and incoming.received_ns >= plugin.look_ns:
+            plugin.look_ns = incoming.received_ns + LOOK_NS
+            found = self._server_of(plugin.seen.pid, plugin.seen.port)
+            plugin.server = found.name if found is not None else UNSERVED
+        return replace(incoming, request=replace(incoming.request, engine=plugin.server))
+
     def is_engine(self, producer: str) -> bool:
         """Whether a producer is the plugin of an engine."""
         known = self._plugins.get(producer)
@@ -105,6 +119,7 @@ class Plugins:
     def forget(self, producer: str, now_ns: int) -> None:
         """Forget a plugin that is gone for good; a model without any is not loaded any more."""
         gone = self._plugins.pop(producer, None)
+        self._clients.gone(producer)
         for name in [name for name, known in self._known.items() if known.incoming.producer == producer]:
             self._drop(name)
         if gone is not None and gone.engine and not self.is_exact(gone.engine):
@@ -206,6 +221,18 @@ class Plugins:
         if known is not None:
             self._clients.forget(known.incoming.request)
 
-    def answers(self, energy: RequestEnergy) -> Iterable[tuple[str, RequestEnergy]]:
-        """Return the joules that others are to be told of a settled request, by producer."""
-        return self._clients.answers(energy)
+    # What others are told.
+
+    def settled(self, energies: Iterable[RequestEnergy]) -> list[tuple[str, RequestEnergy]]:
+        """Take what is final; return what others than their producers are to be told of it, by producer."""
+        for energy in energies:
+            self._clients.settled(energy)
+        return self._clients.finals()
+
+    def watched(self) -> list[tuple[str, RequestEnergy]]:
+        """Return what is settled so far of the requests that others watch, by producer."""
+        return self._clients.watched(self._metering.energy)
+
+    def answering(self) -> list[tuple[str, str]]:
+        """Return the producers that answer clients inside a server, with its name."""
+        return [(name, known.server) for name, known in self._plugins.items() if known.server]

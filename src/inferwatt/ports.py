@@ -8,6 +8,7 @@ from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.ledger.rows import Committed, LedgerBatch
+from inferwatt.rates import Rates
 from inferwatt.records import Condition, Event, Reading, RequestEnergy, Sums, Usage
 
 
@@ -30,6 +31,10 @@ class Outbox(Protocol):
 
     def push(self, producer: str, energies: Iterable[RequestEnergy]) -> None:
         """Tell a producer the joules of its requests."""
+        ...
+
+    def rates(self, producer: str, rates: Iterable[Rates]) -> None:
+        """Tell a producer what tokens cost lately."""
         ...
 
 

@@ -21,9 +21,9 @@ from inferwatt.clock import Clock, SystemClock, boot_id
 from inferwatt.endpoint import socket_path
 from inferwatt.engines.discover import discover_all as discover_engines
 from inferwatt.engines.inbox import Inbox
+from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.peers import talks_to
 from inferwatt.engines.scrape import Scraper, ScraperHealth
-from inferwatt.engines.session import InboxHealth
 from inferwatt.engines.vllm_server import server_of
 from inferwatt.export.process import read_process
 from inferwatt.keeper import Keeper

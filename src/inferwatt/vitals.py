@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from inferwatt import __version__
 from inferwatt.books import Books
+from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
-from inferwatt.engines.session import InboxHealth
 from inferwatt.engines.watch import REPLICAS, SILENT
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack

@@ -1,10 +1,10 @@
-"""One request, several witnesses: what a server's front end and its clients add to what its engine counted.
+"""One request, several witnesses: what a server's front end adds to what its engine counted.
 
 They meet by the names of a request: what the front end calls it, what the client got, what the client gave. The
-engine's count is the truth of what was computed; the front end's of what was delivered; a client adds whose it is.
+engine's count is the truth of what was computed; the front end's of what was delivered; a client (clients.py) adds
+whose it is.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -12,12 +12,10 @@ from inferwatt.engines.plugged import Ends
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.receipts import Receipts
-from inferwatt.records import UNKNOWN_TENANT, Outcome, Request, RequestEnergy
+from inferwatt.records import UNKNOWN_TENANT, Outcome, Request
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.wire_steps import End
 
-WITNESS_NS = NS_PER_SECOND
-"""How long a client's record waits for the request that it speaks of."""
 FORGET_NS = 10 * NS_PER_SECOND
 MAX_ENDS = 16_384
 
@@ -117,83 +115,3 @@ class FrontEnds:
             for name in [name for name, said in self._said.items() if said[-1].message.received_ns <= old_ns]:
                 for _, message in self._said.pop(name):
                     self._receipts.done(message.producer, message.seq)
-
-
-@dataclass(slots=True)
-class _Owed:
-    """A client's record: it gets the joules of these requests, once all of them are settled."""
-
-    witness: Incoming
-    waits: set[str]
-    energies: list[RequestEnergy] = field(default_factory=list)
-
-
-class Clients:
-    """What clients and gateways tell of requests that a plugin tells already.
-
-    Args:
-        receipts: what is owed to producers.
-        dropped: called for each record of which no plugin knows the request.
-    """
-
-    def __init__(self, receipts: Receipts, dropped: Callable[[], None]) -> None:
-        self._receipts = receipts
-        self._dropped = dropped
-        self._by_alias: dict[str, set[str]] = {}
-        self._waiting: list[Incoming] = []
-        self._owed: dict[str, list[_Owed]] = {}
-
-    def know(self, request: Request) -> None:
-        """Note by which names a plugin's request may be spoken of."""
-        for alias in _aliases(request):
-            self._by_alias.setdefault(alias, set()).add(request.request)
-
-    def forget(self, request: Request) -> None:
-        """Forget a request that is handed over."""
-        for alias in _aliases(request):
-            names = self._by_alias.get(alias, set())
-            names.discard(request.request)
-            if not names:
-                self._by_alias.pop(alias, None)
-
-    def add(self, incoming: Incoming) -> None:
-        """Take a client's record."""
-        self._waiting.append(incoming)
-
-    def hear(self, known: dict[str, Known], now_ns: int, *, all_of_them: bool) -> list[str]:
-        """Let requests have what clients tell of them; return those to which it is news."""
-        waiting, self._waiting = self._waiting, []
-        changed: list[str] = []
-        for incoming in waiting:
-            names = set[str]().union(*(self._by_alias.get(alias, ()) for alias in _aliases(incoming.request)))
-            is_open = incoming.request.end_ns is None
-            if names:
-                changed += [name for name in sorted(names) if known[name].hear(incoming.request)]
-            if names and not is_open:
-                self._owe(incoming, names)
-            elif is_open or all_of_them or now_ns - incoming.received_ns >= WITNESS_NS:
-                self._receipts.done(incoming.producer, incoming.seq)
-                if not is_open:
-                    self._dropped()
-            else:
-                self._waiting.append(incoming)
-        return changed
-
-    def _owe(self, incoming: Incoming, names: set[str]) -> None:
-        owed = _Owed(incoming, set(names))
-        for name in names:
-            self._owed.setdefault(name, []).append(owed)
-        self._receipts.upon(incoming.producer, incoming.seq, max(names))
-
-    def answers(self, energy: RequestEnergy) -> Iterable[tuple[str, RequestEnergy]]:
-        """Return the joules that clients of a settled request are to be told, by producer."""
-        for owed in self._owed.pop(energy.request, ()):
-            owed.waits.discard(energy.request)
-            owed.energies.append(energy)
-            if not owed.waits:
-                parts = tuple(part for each in owed.energies for part in each.parts)
-                yield owed.witness.producer, replace(energy, request=owed.witness.request.request, parts=parts)
-
-
-def _aliases(request: Request) -> set[str]:
-    return {request.response_id, request.trace_id} - {""}

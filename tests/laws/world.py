@@ -13,6 +13,7 @@ from inferwatt.keeper import Keeper
 from inferwatt.ledger.rows import Committed, LedgerBatch, RequestRow
 from inferwatt.metering import Metering
 from inferwatt.ports import ProducerGone
+from inferwatt.rates import Rates
 from inferwatt.records import (
     Component,
     Device,
@@ -26,6 +27,7 @@ from inferwatt.records import (
 )
 from inferwatt.sources.sampler import Sampler
 from inferwatt.testing import FakeClock
+from inferwatt.wire_rates import rates_message
 from tests.laws.client import Client
 
 MS = 1_000_000
@@ -123,6 +125,10 @@ class Outbox:
     def push(self, producer: str, energies: Iterable[RequestEnergy]) -> None:
         """Tell joules."""
         self.reception.push(producer, list(energies))
+
+    def rates(self, producer: str, rates: Iterable[Rates]) -> None:
+        """Tell what tokens cost."""
+        self.reception.tell(producer, rates_message(rates))
 
 
 class Life:

@@ -16,10 +16,13 @@ from collections.abc import Callable, Iterable
 from inferwatt import endpoint
 from inferwatt.clock import Clock
 from inferwatt.endpoint import Peer
+from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.plugged import Plugged
-from inferwatt.engines.session import InboxHealth, Incoming, Reception, Session
+from inferwatt.engines.session import Incoming, Reception, Session
 from inferwatt.errors import Unavailable
+from inferwatt.rates import Rates
 from inferwatt.records import RequestEnergy
+from inferwatt.wire_rates import rates_message
 
 MAX_CONNECTIONS = 256
 READ_BYTES = 64 << 10
@@ -92,6 +95,11 @@ class Inbox:
         """Send `producer` the joules of its open and ended requests; from any thread."""
         told = tuple(energies)
         self._do(lambda: self._reception.push(producer, told))
+
+    def rates(self, producer: str, rates: Iterable[Rates]) -> None:
+        """Send `producer` what tokens cost lately; from any thread."""
+        message = rates_message(rates)
+        self._do(lambda: self._reception.tell(producer, message))
 
     def health(self) -> InboxHealth:
         """Return what was taken in and turned away so far; from any thread."""

@@ -10,7 +10,8 @@ from inferwatt.wire import MAX_INTEGER, MAX_TEXT_CHARACTERS, REFUSED_CHARACTERS,
 from inferwatt.wire_steps import End
 
 VLLM = "vllm"
-ENGINE, FRONT = "engine", "front"
+ENGINE, FRONT, ANSWER = "engine", "front", "answer"
+"""What a plugin is part of: what computes the schedule, what counts the finished, what answers clients."""
 MAX_ENGINES = 4096
 _SHAPE = tuple(name for name in Model.__dataclass_fields__ if name != "model")
 
@@ -61,7 +62,7 @@ Plugged = PluginSeen | Steps | Ends
 def plugin_of(message: Message, pid: int, now_ns: int) -> PluginSeen | None:
     """Return who says a hello, None where it is no plugin; what is not of its type or range is left out."""
     said = message.get(VLLM)
-    if message.get("kind") != VLLM or not isinstance(said, dict) or said.get("role") not in {ENGINE, FRONT}:
+    if message.get("kind") != VLLM or not isinstance(said, dict) or said.get("role") not in {ENGINE, FRONT, ANSWER}:
         return None
     shape = said.get("shape")
     known = {name: _positive(shape.get(name)) for name in _SHAPE} if isinstance(shape, dict) else {}

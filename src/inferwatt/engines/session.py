@@ -6,12 +6,13 @@ connection is acknowledged again but not taken in twice, in a fixed amount of me
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from inferwatt import wire, wire_steps
 from inferwatt.endpoint import Peer
 from inferwatt.engines.greeting import Unwelcome, producer_of
+from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.plugged import Plugged, check_times, plugin_of, taken
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Request, RequestEnergy
@@ -41,20 +42,6 @@ class Incoming:
     received_ns: int
     is_last: bool = True
     """Whether this is the last record of its message."""
-
-
-@dataclass(frozen=True, slots=True)
-class InboxHealth:
-    """What the inbox took in and turned away since its start; keys of `rejected` and `refused` are fixed words."""
-
-    connections: int
-    frames: int
-    records: int
-    repeated_frames: int
-    missing_frames: int
-    skipped_pushes: int
-    rejected: Mapping[str, int]
-    refused: Mapping[str, int]
 
 
 class _Producer:
@@ -134,6 +121,12 @@ class Reception:
         self.counts["skipped_pushes"] += slow
         for start in range(0, len(told), REQUESTS_PER_PUSH):
             session.say(wire.energy(told[start : start + REQUESTS_PER_PUSH]))
+
+    def tell(self, producer: str, message: wire.Message) -> None:
+        """Say what the next word of its kind replaces: not to `producer` if it is away, or slow to read."""
+        known = self._producers.get(producer)
+        if known is not None and known.session is not None and len(known.session.out) <= PROVISIONAL_OUT_BYTES:
+            known.session.say(message)
 
     def health(self) -> InboxHealth:
         """Return the counts at this moment; may be called from any thread."""
