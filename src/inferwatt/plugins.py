@@ -7,7 +7,7 @@ Where a plugin tells who was in each step, only its records get joules. What oth
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from inferwatt.clients import Clients
+from inferwatt.callers import Clients
 from inferwatt.engines.plugged import ANSWER, ENGINE, VLLM, Ends, Plugged, PluginSeen, Steps
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
