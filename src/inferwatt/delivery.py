@@ -36,6 +36,8 @@ importing = threading.Lock()
 class Delivery:
     """One producer: a thread, a connection, and what is not acknowledged yet."""
 
+    kind, about = "sdk", dict[str, Any]()
+
     def __init__(self, path: str | None = None) -> None:
         """Prepare a producer; `path` is the agent's socket, else found by `endpoint.socket_path` at each attempt."""
         self.producer = os.urandom(16).hex()
@@ -188,7 +190,7 @@ class Delivery:
         path = self._path or "its usual places"
         try:
             path = self._path or endpoint.socket_path()
-            self._link = link.Link(endpoint.connect(path), self.producer)
+            self._link = link.Link(endpoint.connect(path), self.producer, kind=self.kind, about=self.about)
         except (OSError, Unavailable) as exc:
             self._back_off()
             self._absent = not self._ever_greeted
@@ -219,6 +221,10 @@ class Delivery:
         elif kind == "error":
             self.counts["refused"] += 1
             self._log_once(f"the agent says: {message.get('what')} ({message.get('where')}): {message.get('fix')}")
+        self.heed(message)
+
+    def heed(self, message: "Message") -> None:
+        """Take what only producers of another kind understand."""
 
     def _take_energies(self, rows: Any) -> None:  # noqa: ANN401 - a decoded JSON value
         from inferwatt import wire
