@@ -244,7 +244,7 @@ class Attributor:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
         due_ns = now_ns - self._hold_ns
-        closed_ns = min([state.closed_ns for state in states], default=due_ns)
+        closed_ns = min([state.closed_ns - state.power.lag.ns for state in states], default=due_ns)
         if states:
             engine.forget_steps(closed_ns)
         return give_up(states, closed_ns, due_ns)

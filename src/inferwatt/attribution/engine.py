@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from inferwatt.attribution.lag import MOST_NS, Lag
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.steptime import StepTime
@@ -139,7 +140,7 @@ class EngineState:
 
     def forget_steps(self, closed_ns: int) -> None:
         """Drop the steps, and the server's own counts, that no tick can need any more."""
-        self.steps.forget(closed_ns)
+        self.steps.forget(closed_ns - MOST_NS)
         while self._sums and self._sums[0][0].t1_ns < closed_ns - _SUMS_KEPT_NS:
             self._sums.popleft()
 
@@ -175,6 +176,11 @@ class EngineState:
         """Return what each row weighs where only sums of tokens are known: when each was at work is not."""
         result: Floats = work.flops * np.where(work.prefill, self.lives.rates.prompt_token_price, 1.0)
         return result
+
+    def teach_lag(self, lag: Lag, tick: Tick) -> None:
+        """Teach how late a device's counter is, by the steps that its tick may show."""
+        if self._stepped and lag.is_due():
+            lag.learn(tick, self.steps.overlapping(tick.t0_ns - MOST_NS, tick.t1_ns), self._shape)
 
     def teach(self, time: StepTime) -> None:
         """Teach how long work takes."""

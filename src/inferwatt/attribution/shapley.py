@@ -39,7 +39,7 @@ def shapley(columns: Sequence[Floats], group: Ints, groups: int, value: Callable
         Shape (rows,), >= 0, whose sums by group are the groups' values.
     """
     sums = [np.bincount(group, column, groups) for column in columns]
-    first, second = _largest_others(columns[0], group)
+    first, second = _largest_others(columns, group)
     before = []
     for whole, own in zip(sums, columns, strict=True):
         one, two = np.where(first < 0, 0.0, own[first]), np.where(second < 0, 0.0, own[second])
@@ -53,9 +53,12 @@ def shapley(columns: Sequence[Floats], group: Ints, groups: int, value: Callable
     return result
 
 
-def _largest_others(sizes: Floats, group: Ints) -> tuple[Ints, Ints]:
-    """Return for each row the two rows of its group that are largest without it; -1 where there is none."""
-    order = np.lexsort((sizes, group))
+def _largest_others(columns: Sequence[Floats], group: Ints) -> tuple[Ints, Ints]:
+    """Return for each row the two rows of its group that are largest without it; -1 where there is none.
+
+    The first column decides, of equal ones the next: so that equal members have equal others.
+    """
+    order = np.lexsort((*reversed(columns), group))
     last = np.flatnonzero(np.diff(group[order], append=-1))
     top = [_kth(order, last, group, back) for back in range(3)]
     place = np.zeros(int(group.max(initial=0)) + 1, dtype=np.int64)

@@ -1,7 +1,7 @@
 """How one tick is shared: who worked in it, who held the device, what was idle, what nobody can explain. Pure."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +9,9 @@ import numpy as np
 from inferwatt.attribution.accounts import Shares
 from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.engine import EngineState
+from inferwatt.attribution.holding import mean_activity
 from inferwatt.attribution.idle import BaselinePower, IdlePower
+from inferwatt.attribution.lag import Lag
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick, TickKind
 from inferwatt.attribution.work import Floats, Work
@@ -32,6 +34,7 @@ class Power:
     device: Device
     idle: IdlePower
     baseline: BaselinePower
+    lag: Lag = field(default_factory=Lag)
     activity: deque[Activity] = field(default_factory=deque)
 
     @classmethod
@@ -113,6 +116,7 @@ class Sharing:
 
         Engines that worked side by side are told apart by how much each `held`, where that is known.
         """
+        tick = _as_used(power, tick, engines)
         each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
         work = {name: rows for name, rows in each.items() if rows}
         resting = [engine for engine in engines if engine.engine.engine not in work]
@@ -120,14 +124,7 @@ class Sharing:
         busy_ns = max((w.busy_ns for w in work.values()), default=0)
         if unlisted:
             busy_ns = tick.elapsed_ns
-        gap_ns = max(tick.elapsed_ns - busy_ns, 0)
-        idle_uj = tick.energy_uj * gap_ns / tick.elapsed_ns
-        if busy_ns and power.idle.watts is not None and tick.kind is TickKind.NORMAL:
-            idle_uj = min(idle_uj, power.idle.watts * gap_ns / 1000)
-        if busy_ns:
-            power.idle.worked(tick.t1_ns)
-        elif tick.kind is TickKind.NORMAL:
-            power.idle.quiet(tick.t0_ns, watts(tick.energy_uj, tick.elapsed_ns))
+        idle_uj = _idle_part(power, tick, busy_ns)
         if tick.kind is TickKind.BRIDGED:
             shares.unattributed += idle_uj
         else:
@@ -230,6 +227,26 @@ class Sharing:
         return cost
 
 
+def _as_used(power: Power, tick: Tick, engines: Sequence[EngineState]) -> Tick:
+    """Return the tick at the time when its energy was used: a counter may lag behind the steps."""
+    if len(engines) == 1 and tick.kind is TickKind.NORMAL:
+        engines[0].teach_lag(power.lag, tick)
+    return tick.earlier(power.lag.ns)
+
+
+def _idle_part(power: Power, tick: Tick, busy_ns: int) -> float:
+    """Return the energy of the time in which no engine worked, µJ; a tick without any work teaches the idle power."""
+    gap_ns = max(tick.elapsed_ns - busy_ns, 0)
+    idle_uj = tick.energy_uj * gap_ns / tick.elapsed_ns
+    if busy_ns:
+        power.idle.worked(tick.t1_ns)
+        if power.idle.watts is not None and tick.kind is TickKind.NORMAL:
+            idle_uj = min(idle_uj, power.idle.watts * gap_ns / 1000)
+    elif tick.kind is TickKind.NORMAL:
+        power.idle.quiet(tick.t0_ns, watts(tick.energy_uj, tick.elapsed_ns))
+    return idle_uj
+
+
 def step_time(engine: EngineState, device: Device) -> StepTime:
     """Return what is supposed of an engine's steps before any is seen: by the device's datasheet."""
     peaks = (device.peak_flops, device.peak_bytes_per_second) if engine.shaped else (None, None)
@@ -248,31 +265,3 @@ def _weights(engine: EngineState, cost: CostModel, rows: Work) -> tuple[Floats, 
 def _scaled(weights: Floats, total_uj: float) -> Floats:
     total = float(weights.sum())
     return weights * (total_uj / total) if total > 0 else weights
-
-
-def mean_activity(activities: deque[Activity], tick: Tick) -> Activity | None:
-    """Return the mean activity over the tick, weighted by time; None where nothing is known of it."""
-    shares: dict[str, float] = {}
-    other = unknown = 0.0
-    covered_ns = 0
-    for seen in activities:
-        if seen.t0_ns >= tick.t1_ns:
-            break
-        inside_ns = min(seen.t1_ns, tick.t1_ns) - max(seen.t0_ns, tick.t0_ns)
-        if inside_ns <= 0:
-            continue
-        covered_ns += inside_ns
-        other += seen.other_ratio * inside_ns
-        unknown += seen.unknown_ratio * inside_ns
-        for name, ratio in seen.shares.items():
-            shares[name] = shares.get(name, 0.0) + ratio * inside_ns
-    if covered_ns == 0:
-        return None
-    return Activity(
-        tick.t0_ns,
-        tick.t1_ns,
-        tick.device,
-        {name: value / covered_ns for name, value in shares.items()},
-        other / covered_ns,
-        unknown / covered_ns,
-    )

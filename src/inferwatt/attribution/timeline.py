@@ -4,7 +4,7 @@ A counter is polled faster than it moves, so only its changes are kept. A change
 the counter moves by a period of its own, the tick's end is placed by that period, within the poll that saw it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from inferwatt.records import Device, Event, EventKind, Reading
@@ -48,6 +48,10 @@ class Tick:
     def elapsed_ns(self) -> int:
         """How long the tick is, nanoseconds (> 0)."""
         return self.t1_ns - self.t0_ns
+
+    def earlier(self, ns: int) -> "Tick":
+        """Return this tick moved back in time."""
+        return replace(self, t0_ns=self.t0_ns - ns, t1_ns=self.t1_ns - ns) if ns else self
 
     def with_next(self, following: "Tick") -> "Tick":
         """Return this tick and the one that follows it as one."""
