@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-real test-vllm test-browser check fix lock clean
+.PHONY: help setup demo test test-real test-vllm test-observability test-browser check fix lock clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?=
@@ -12,6 +12,7 @@ ARGS ?=
 VENV := .venv
 PEERS := .venv-bench
 SERVED := .venv-vllm
+SHOWN := .venv-observability
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 # What vLLM's CPU wheel asks for; the only package without a hash: its CPU build is another file on each machine. The
@@ -29,6 +30,8 @@ TEST := $(VENV)/.stamp-test-$(call key,constraints/test.txt)
 BENCH := $(PEERS)/.stamp-bench-$(call key,constraints/bench.txt)
 VLLM := $(SERVED)/.stamp-vllm-$(call key,constraints/vllm.txt tests/vllm/distribution/pyproject.toml)
 PLUGIN := $(SERVED)/.stamp-plugin-$(call key,constraints/vllm.txt pyproject.toml)
+SEEN := $(SHOWN)/.stamp-counterparts-$(call key,constraints/observability.txt)
+SHOWING := $(SHOWN)/.stamp-project-$(call key,constraints/observability.txt pyproject.toml)
 $(shell test -x $(BIN)/python || rm -f $(VENV)/.stamp-*)
 
 # What is wrong and what to do, in the words of every other error of ours.
@@ -80,6 +83,9 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
 	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm $(ARGS)
 
+test-observability: $(SHOWING) ## the figures in real Prometheus, VictoriaMetrics, Alertmanager, OTLP and Datadog counterparts
+	@CI=true $(SHOWN)/bin/python -m pytest tests/observability $(ARGS)
+
 test-browser: $(PROJECT) $(TEST) ## the live page in a real Chromium
 	@CI=true $(BIN)/python -m pytest -m real -k "browser or page" $(ARGS)
 
@@ -110,12 +116,14 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	lock pyproject.toml --extra demo --extra apsw --group model --group build --group test --group check --group browser \
 	  -c constraints/demo.txt -o constraints/test.txt; \
 	lock --group node -o constraints/node.txt; \
-	lock --group bench -o constraints/bench.txt
+	lock --group bench -o constraints/bench.txt; \
+	lock pyproject.toml --extra demo --extra otlp --extra otlp-grpc --extra datadog --extra remote-write --group model \
+	  --group build --group observability -c constraints/test.txt -o constraints/observability.txt
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
-	rm -rf .venv .venv-bench .venv-vllm .venv-lock build dist .mypy_cache .ruff_cache .import_linter_cache .hypothesis \
-	  src/inferwatt/web/static src/inferwatt/web/app/node_modules
+	rm -rf .venv .venv-bench .venv-vllm .venv-observability .venv-lock build dist .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis src/inferwatt/web/static src/inferwatt/web/app/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -149,6 +157,16 @@ $(VLLM):
 $(PLUGIN): | $(VLLM)
 	@$(call install,$(SERVED)/bin,--no-build-isolation -e .)
 	@rm -f $(SERVED)/.stamp-plugin-* && touch $@
+
+$(SEEN):
+	$(call new-venv,$(SHOWN))
+	@echo "setup: what the figures are shown in (constraints/observability.txt)"
+	@$(call install,$(SHOWN)/bin,--require-hashes -r constraints/observability.txt)
+	@touch $@
+
+$(SHOWING): | $(SEEN)
+	@$(call install,$(SHOWN)/bin,--no-build-isolation -e .)
+	@rm -f $(SHOWN)/.stamp-project-* && touch $@
 
 $(BENCH):
 	$(call new-venv,$(PEERS))

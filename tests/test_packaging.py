@@ -70,7 +70,7 @@ def test_a_lock_is_pins_and_hashes_and_nothing_else(lock: Path) -> None:
     for entry in re.split(r"\n(?=\S)", lock.read_text().strip()):
         pin, *hashes = entry.splitlines()
 
-        assert re.fullmatch(r"[a-z0-9.-]+==[\w.]+( ; [\w .<>='!()]+)? \\", pin)
+        assert re.fullmatch(r"[a-z0-9.-]+==(\d+!)?[\w.]+( ; [\w .<>='!()]+)? \\", pin)
         assert hashes
         assert [line for line in hashes if not re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line)] == []
 

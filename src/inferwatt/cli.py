@@ -9,6 +9,7 @@ import click
 
 from inferwatt import __version__
 from inferwatt.errors import ConfigError, InferwattError
+from inferwatt.printing import print_command
 
 if TYPE_CHECKING:
     from inferwatt.demo.session import Options
@@ -261,3 +262,6 @@ def engines(config: Path | None, as_json: bool) -> None:
     finally:
         for source in sources:
             source.close()
+
+
+cli.add_command(print_command)
