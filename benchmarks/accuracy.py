@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.truth.cases import chosen, worlds
-from benchmarks.truth.scores import Score, best_price, score
+from benchmarks.truth.cases import Group, Task, chosen, tasks
+from benchmarks.truth.rules import best_price, live_residence
+from benchmarks.truth.scores import Score, score
 from inferwatt import recording, simulating
 from inferwatt.recording import Recording
-from inferwatt.records import Request, Rule, Tier
+from inferwatt.records import Reading, Request, Rule, Tier
 from inferwatt.replay import ReplayResult, replay_recording
-from inferwatt.simulate.world import Truth, World, simulate
+from inferwatt.simulate.world import Truth, simulate
 
 QUICK_REQUESTS = 80
 TRACE = "INFERWATT_TRACE"
@@ -38,6 +39,7 @@ _HEAD = f"{'':22} {'misplaced':>9} {'split':>7} {'phases':>7} {'median':>7} {'p9
 class Scored:
     """One load's scores: ours by tier, and the simple rules' by name."""
 
+    group: Group
     tiers: dict[Tier, Score] = field(default_factory=dict)
     rules: dict[str, Score] = field(default_factory=dict)
 
@@ -47,14 +49,14 @@ class Scored:
         return min(self.rules.values(), key=lambda scored: scored.misplaced)
 
 
-def measure(world: World, folder: Path) -> Scored:
+def measure(task: Task, folder: Path) -> Scored:
     """Simulate a world into `folder`, replay it in every way, and score each."""
-    run = simulate(world)
+    run = simulate(task.world)
     simulating.write(folder, run)
     source = recording.read(folder)
     if source.rejected:
         raise SystemExit(f"the recording has lines that cannot be read: {source.rejected[0]}")
-    scored = Scored()
+    scored = Scored(task.group)
     for tier in Tier:
         scored.tiers[tier] = _replayed(run.truth, source, tier=tier)[0]
     total = 0.0
@@ -65,6 +67,8 @@ def measure(world: World, folder: Path) -> Scored:
     requests = {record.request: record for record in run.records if isinstance(record, Request)}
     name, price = best_price(run.truth, requests, total)
     scored.rules[name] = price
+    seen = [record for record in run.records if isinstance(record, Reading)]
+    scored.rules["residence, live"] = live_residence(run.truth, requests, seen)
     return scored
 
 
@@ -77,7 +81,7 @@ def _replayed(
 
 def show(name: str, scored: Scored) -> None:
     """Print one load's table."""
-    print(f"\n{name}\n{_HEAD}")
+    print(f"\n{name} ({scored.group})\n{_HEAD}")
     for tier, row in scored.tiers.items():
         print(_line(tier.value, row))
     for rule, row in scored.rules.items():
@@ -92,24 +96,48 @@ def _line(label: str, row: Score) -> str:
 
 
 def figures(scores: dict[str, Scored]) -> dict[str, float]:
-    """Return the figures of the JSON line."""
-    exact = {name: scored.tiers[Tier.STEP_EXACT] for name, scored in scores.items()}
-    rebuilt = [scored.tiers[Tier.STEP_RECONSTRUCTED] for scored in scores.values()]
+    """Return the figures of the JSON line: those of the first two groups, and apart what nobody can learn."""
+    learnable = [scored for scored in scores.values() if scored.group in {"loads", "forms"}]
+    sensor = [scored.tiers[Tier.STEP_EXACT] for scored in scores.values() if scored.group == "sensor"]
+    return {
+        **_figures(learnable, ""),
+        **_figures([scored for scored in learnable if scored.group == "loads"], "loads_"),
+        **_figures([scored for scored in scores.values() if scored.group == "unlearnable"], "unlearnable_"),
+        **_held(sensor),
+    }
+
+
+def _held(sensor: list[Score]) -> dict[str, float]:
+    """Return how well total intervals hold the truth where the counter's gain is off: of a request, and of a sum."""
+    if not sensor:
+        return {}
+    return {
+        "gained_requests_covered": min(row.covered_total or 0.0 for row in sensor),
+        "gained_sums_covered": min(float(row.sum_covered or False) for row in sensor),
+    }
+
+
+def _figures(scores: list[Scored], prefix: str) -> dict[str, float]:
+    if not scores:
+        return {}
+    exact = [scored.tiers[Tier.STEP_EXACT] for scored in scores]
+    rebuilt = [scored.tiers[Tier.STEP_RECONSTRUCTED] for scored in scores]
     ratios = [
         scored.tiers[Tier.STEP_EXACT].misplaced / scored.best_rule.misplaced
-        for scored in scores.values()
+        for scored in scores
         if scored.best_rule.misplaced > WORTH
     ]
-    errors = [error for row in exact.values() for error in row.errors]
-    return {
-        "misplaced_step_exact_max": max(row.misplaced for row in exact.values()),
+    errors = [error for row in exact for error in row.errors]
+    named = {
+        "misplaced_step_exact_max": max(row.misplaced for row in exact),
         "misplaced_reconstructed_max": max(row.misplaced for row in rebuilt),
         "misplaced_ratio_to_best_baseline_max": max(ratios, default=0.0),
         "request_error_median": float(np.median(errors)),
         "request_error_p95": float(np.percentile(errors, 95)),
-        "coverage_of_90": _coverage(list(exact.values())),
+        "coverage_of_90": _coverage(exact),
         "coverage_of_90_reconstructed": _coverage(rebuilt),
     }
+    return {f"{prefix}{name}": value for name, value in named.items()}
 
 
 def _coverage(rows: list[Score]) -> float:
@@ -121,18 +149,20 @@ def main() -> None:
     """Measure, print a table for each load, and the JSON line."""
     parser = argparse.ArgumentParser(description="How many joules are misplaced, against known truth.")
     parser.add_argument("--set", dest="which", choices=["tune", "report"], default="report")
-    parser.add_argument("--loads", default="", help="names, with commas between; all when not given")
+    parser.add_argument("--loads", default="", help="names or groups, with commas between; all else")
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK_REQUESTS} requests a load")
+    parser.add_argument("--requests", type=int, help="at most so many requests a load")
     parser.add_argument("--trace", type=Path, default=os.environ.get(TRACE), help="CSV of real requests")
     parser.add_argument("--keep", type=Path, help="keep the recordings in this folder")
     given = parser.parse_args()
-    found = worlds(given.which, QUICK_REQUESTS if given.quick else 10**9, Path(given.trace) if given.trace else None)
+    most = given.requests or (QUICK_REQUESTS if given.quick else 10**9)
+    found = tasks(given.which, most, Path(given.trace) if given.trace else None)
     names = [name for name in given.loads.split(",") if name]
     scores = {}
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        for name, world in chosen(found, names).items():
-            scores[name] = measure(world, (given.keep or Path(temporary)) / name)
+        for name, task in chosen(found, names).items():
+            scores[name] = measure(task, (given.keep or Path(temporary)) / name)
             show(name, scores[name])
     rounded = {key: round(value, 4) for key, value in figures(scores).items()}
     machine = {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}

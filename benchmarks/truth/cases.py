@@ -2,15 +2,16 @@
 
 import csv
 import tomllib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from inferwatt.simulate.costs import Costs
+from inferwatt.records import Model
+from inferwatt.simulate.costs import EXPERTS, Costs
 from inferwatt.simulate.loads import LOADS, shortened
 from inferwatt.simulate.meter import Meter
 from inferwatt.simulate.world import World
@@ -18,6 +19,8 @@ from inferwatt.simulate.world import World
 DATA = Path(__file__).with_name("loads.toml")
 TRACED = "azure"
 """The load that a real trace replaces, where there is one."""
+Group = Literal["loads", "forms", "unlearnable", "sensor"]
+Overrides = dict[str, Any]
 
 
 class Case(msgspec.Struct, forbid_unknown_fields=True):
@@ -28,31 +31,85 @@ class Case(msgspec.Struct, forbid_unknown_fields=True):
     seed: int
     truth: str
     meter: str
+    group: Group = "loads"
+    forms: tuple[str, ...] = ()
+
+
+class Form(msgspec.Struct, forbid_unknown_fields=True):
+    """What is laid over a case: overrides of the parts of a world, and what is told of the model and the device."""
+
+    costs: Overrides = {}
+    climate: Overrides = {}
+    scheduler: Overrides = {}
+    witness: Overrides = {}
+    shape: Literal["dense", "experts", ""] = ""
+    told: Literal["all", "nothing"] = "all"
+    told_times: dict[str, float] = {}
+    peaks: bool = True
+    devices: tuple[float, ...] = ()
 
 
 class Cases(msgspec.Struct, forbid_unknown_fields=True):
     """The whole of loads.toml."""
 
-    truths: dict[str, dict[str, Any]]
-    meters: dict[str, dict[str, Any]]
+    truths: dict[str, Overrides]
+    meters: dict[str, Overrides]
+    forms: dict[str, Form]
     tune: list[Case]
     report: list[Case]
 
 
-def worlds(which: str, requests: int, trace: Path | None) -> dict[str, World]:
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A world to be measured, and the group that it is of."""
+
+    group: Group
+    world: World
+
+
+def tasks(which: str, requests: int, trace: Path | None) -> dict[str, Task]:
     """Return the worlds of a set ("tune" or "report") by name, each with at most so many requests."""
     cases = msgspec.convert(tomllib.loads(DATA.read_text()), Cases)
     rows = read_trace(trace) if trace else ()
-    return {
-        case.name: World(
+    found = {}
+    for case in cases.tune if which == "tune" else cases.report:
+        world = World(
             shortened(LOADS[case.load], requests),
             seed=case.seed,
             costs=replace(Costs(), **cases.truths[case.truth]),
             meter=replace(Meter(), **cases.meters[case.meter]),
             trace=rows if case.load == TRACED else (),
         )
-        for case in getattr(cases, which)
-    }
+        for name in case.forms:
+            world = laid_over(world, cases.forms[name])
+        found[case.name] = Task(case.group, world)
+    return found
+
+
+def laid_over(world: World, form: Form) -> World:
+    """Return the world in another form."""
+    shape = EXPERTS if form.shape == "experts" else world.shape
+    return replace(
+        world,
+        shape=shape,
+        told_shape=_told(shape, form) or world.told_shape,
+        told_peaks=world.told_peaks and form.peaks,
+        costs=replace(world.costs, **form.costs),
+        climate=replace(world.climate, **form.climate),
+        scheduler=replace(world.scheduler, **form.scheduler),
+        witness=replace(world.witness, **form.witness),
+        device_shares=form.devices or world.device_shares,
+    )
+
+
+def _told(shape: Model, form: Form) -> Model | None:
+    """Return what is told of the model where that is not the truth."""
+    if form.told == "nothing":
+        return Model(shape.model)
+    if form.told_times:
+        wrong: Mapping[str, Any] = {name: getattr(shape, name) * times for name, times in form.told_times.items()}
+        return replace(shape, **wrong)
+    return None
 
 
 def read_trace(path: Path) -> tuple[tuple[float, int, int], ...]:
@@ -66,13 +123,14 @@ def _row(row: dict[str, str]) -> tuple[float, int, int]:
     return moment.timestamp(), int(row["ContextTokens"]), int(row["GeneratedTokens"])
 
 
-def chosen(found: dict[str, World], names: Sequence[str]) -> dict[str, World]:
-    """Return the worlds of these names, all where none is named.
+def chosen(found: dict[str, Task], names: Sequence[str]) -> dict[str, Task]:
+    """Return the tasks of these names or groups, all where none is named.
 
     Raises:
-        SystemExit: there is no such world.
+        SystemExit: there is no such load.
     """
-    unknown = [name for name in names if name not in found]
+    groups = {task.group for task in found.values()}
+    unknown = [name for name in names if name not in found and name not in groups]
     if unknown:
-        raise SystemExit(f"there is no load {unknown[0]}; one of: {', '.join(found)}")
-    return {name: found[name] for name in names} if names else found
+        raise SystemExit(f"there is no load {unknown[0]}; one of: {', '.join(found)}; or a group: {', '.join(groups)}")
+    return {name: task for name, task in found.items() if not names or name in names or task.group in names}

@@ -1,18 +1,15 @@
 """How an answer is scored against the truth of each request."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from inferwatt.records import Request, RequestEnergy
+from inferwatt.records import RequestEnergy, Tier
 from inferwatt.simulate.world import Truth
 
 Floats = npt.NDArray[np.float64]
-
-PRICES = (1 / 5, 1 / 10, 1 / 20, 1 / 50)
-"""Prices of a computed prompt token, in output tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +19,7 @@ class Score:
     `misplaced` is half the sum of absolute differences over the true sum; `split` is the same after the answer was
     scaled to the true sum: what is left when idle was judged rightly. `phases` counts prefill and decode apart.
     `covered` is the part of requests whose interval holds the truth, `width` the median half-width over the truth.
+    `covered_total` is the same with the sensor's bound added, `sum_covered` whether that of all together holds theirs.
     """
 
     misplaced: float
@@ -30,6 +28,8 @@ class Score:
     phases: float | None = None
     covered: float | None = None
     width: float | None = None
+    covered_total: float | None = None
+    sum_covered: bool | None = None
 
     @property
     def median(self) -> float:
@@ -43,26 +43,28 @@ class Score:
 
 
 def score(truth: Mapping[str, Truth], answers: Mapping[str, RequestEnergy]) -> Score:
-    """Score what a replay said; a request without an answer got nothing."""
-    joules = {name: answer.energy_uj / 1e6 for name, answer in answers.items()}
-    plain = score_joules(truth, joules)
-    phases = covered = 0.0
-    widths = []
-    for name, true in truth.items():
-        answer = answers.get(name)
-        prefill, decode = (answer.prefill_uj / 1e6, answer.decode_uj / 1e6) if answer else (0.0, 0.0)
-        phases += abs(prefill - true.prefill_joules) + abs(decode - true.decode_joules)
-        low, high = (answer.low_uj / 1e6, answer.high_uj / 1e6) if answer else (0.0, 0.0)
-        covered += low <= true.energy_joules <= high
-        widths.append((high - low) / 2 / true.energy_joules)
-    total = sum(true.energy_joules for true in truth.values())
-    return Score(
-        plain.misplaced,
-        plain.split,
-        plain.errors,
-        phases=phases / 2 / total,
-        covered=covered / len(truth),
-        width=float(np.median(widths)),
+    """Score what a replay said; a request without an answer got nothing, and one that used nothing has no error."""
+    plain = score_joules(truth, {name: answer.energy_uj / 1e6 for name, answer in answers.items()})
+    nothing = RequestEnergy("", (), Tier.TOKEN_SHARE, final=True)
+    told = [(true, answers.get(name, nothing)) for name, true in truth.items() if true.energy_joules > 0]
+    true, low, high = (
+        np.array(column) / 1e6
+        for column in zip(*((row.energy_joules * 1e6, said.low_uj, said.high_uj) for row, said in told), strict=True)
+    )
+    sensor = np.array([said.systematic_ratio * said.energy_uj / 1e6 for _, said in told])
+    energy = sum(said.energy_uj for _, said in told) / 1e6
+    bound = float(np.sqrt((((high - low) / 2) ** 2).sum()) + sensor.sum())
+    phases = sum(
+        abs(said.prefill_uj / 1e6 - row.prefill_joules) + abs(said.decode_uj / 1e6 - row.decode_joules)
+        for row, said in told
+    )
+    return replace(
+        plain,
+        phases=phases / 2 / float(true.sum()),
+        covered=float(((low <= true) & (true <= high)).mean()),
+        width=float(np.median((high - low) / 2 / true)),
+        covered_total=float(((low - sensor <= true) & (true <= high + sensor)).mean()),
+        sum_covered=bool(abs(energy - float(true.sum())) <= bound),
     )
 
 
@@ -74,20 +76,5 @@ def score_joules(truth: Mapping[str, Truth], joules: Mapping[str, float]) -> Sco
     return Score(
         misplaced=float(np.abs(told - true).sum() / 2 / true.sum()),
         split=float(np.abs(told * scale - true).sum() / 2 / true.sum()),
-        errors=tuple((np.abs(told - true) / true).tolist()),
+        errors=tuple((np.abs(told - true)[true > 0] / true[true > 0]).tolist()),
     )
-
-
-def best_price(truth: Mapping[str, Truth], requests: Mapping[str, Request], total_joules: float) -> tuple[str, Score]:
-    """Return the best of a few token prices, chosen with the truth in hand, which no user could."""
-    scored = {f"token price 1/{round(1 / price)}": _priced(truth, requests, price, total_joules) for price in PRICES}
-    return min(scored.items(), key=lambda item: item[1].misplaced)
-
-
-def _priced(truth: Mapping[str, Truth], requests: Mapping[str, Request], price: float, total_joules: float) -> Score:
-    weights = {
-        name: price * ((row.prompt_tokens or 0) - (row.cached_tokens or 0)) + (row.output_tokens or 0)
-        for name, row in requests.items()
-    }
-    total = sum(weights.values())
-    return score_joules(truth, {name: weight / total * total_joules for name, weight in weights.items()})

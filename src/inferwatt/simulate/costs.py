@@ -21,6 +21,17 @@ SHAPE = Model(
     attention_flops_per_token_pair=524288.0,
     kv_bytes_per_token=131072.0,
 )
+EXPERTS = Model(
+    "sim-30b-a3b",
+    weight_bytes=61e9,
+    flops_per_token=6.6e9,
+    attention_flops_per_token_pair=786432.0,
+    kv_bytes_per_token=98304.0,
+    experts=128,
+    experts_per_token=8,
+    expert_bytes=58e9,
+)
+"""A mixture of experts of the shape of Qwen3-30B-A3B (config.json: 48 layers, 128 experts, 8 a token, 4 KV heads)."""
 FLOPS, KV_BYTES, TOKENS, MEMBERS = range(4)
 """The columns of a member's work."""
 

@@ -1,94 +1,47 @@
 """An inference engine under continuous batching: who is in each step, and how long it takes. Pure.
 
-First come, first served; each step has a budget of tokens. Running sequences take theirs first, a decode one token, a
-prompt as large a chunk as is left; then waiting ones are let in. What is computed is prompt + output - 1 tokens.
+First come, first served; each step has a budget of tokens. Running sequences take theirs first, a decode its token and
+drafts, a prompt as large a chunk as is left; then waiting ones are let in. Where the KV cache is full, the newest one
+is sent back and computed again. Computed are prompt - cached + output - 1 tokens, and what was again or in vain.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from inferwatt.records import Model
-from inferwatt.simulate.costs import Condition, Costs, Floats, StepCosts, member_work
-from inferwatt.simulate.shapley import Ints, Steps
-
-SECOND_NS = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One request of a load: when it comes, and how large it will turn out to be."""
-
-    arrival_ns: int
-    prompt_tokens: int
-    output_tokens: int
-    cached_tokens: int = 0
-    tenant: str = ""
+from inferwatt.simulate.climate import Climate, Weather
+from inferwatt.simulate.costs import Costs, Floats, StepCosts
+from inferwatt.simulate.sequence import SECOND_NS, Sequence, Trace, Wish
 
 
 @dataclass(frozen=True, slots=True)
 class Scheduler:
-    """The limits of an engine's scheduler."""
+    """The limits of an engine's scheduler, and how it speculates.
+
+    `kv_tokens` is how many tokens its KV cache holds. Each decode is given `drafts` proposed tokens with a chance of
+    `draft_ratio` (an n-gram is found in some texts only); each is kept with a chance of `kept_ratio`, up to the first
+    that is not.
+    """
 
     budget_tokens: int = 2048
     max_sequences: int = 32
-
-
-@dataclass(slots=True)
-class Sequence:
-    """One request while and after it is served; `known` tokens are the prompt's and those generated so far."""
-
-    number: int
-    wish: Wish
-    computed: int = 0
-    generated: int = 0
-    token_ns: list[int] = field(default_factory=list)
-
-    @property
-    def known(self) -> int:
-        """Tokens whose KV entries are wanted: the prompt and what was generated."""
-        return self.wish.prompt_tokens + self.generated
-
-    @property
-    def done(self) -> bool:
-        """Whether it has all its output."""
-        return self.generated >= self.wish.output_tokens
-
-
-@dataclass(slots=True)
-class Trace:
-    """What an engine did: its steps, row by row, and its sequences."""
-
-    sequences: list[Sequence]
-    t0_ns: list[int] = field(default_factory=list)
-    t1_ns: list[int] = field(default_factory=list)
-    joules: list[float] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
-    members: list[list[tuple[int, int, int, bool]]] = field(default_factory=list)
-    """Of each step: (sequence, new tokens, context tokens, whether it is prefill)."""
-
-    def columns(self) -> tuple[Ints, Ints, Floats, Floats, Ints]:
-        """Return offsets of steps, and of each row: sequence, new tokens, context, whether it is prefill."""
-        offsets = np.concatenate([[0], np.cumsum([len(rows) for rows in self.members])]).astype(np.int64)
-        flat = np.array([row for rows in self.members for row in rows], dtype=np.int64).reshape(-1, 4)
-        return offsets, flat[:, 0], flat[:, 1].astype(np.float64), flat[:, 2].astype(np.float64), flat[:, 3]
-
-    def steps(self, shape: Model) -> Steps:
-        """Return the steps as a table of work."""
-        offsets, _, new, context, _ = self.columns()
-        clock = np.array([condition.clock_ratio for condition in self.conditions])
-        power = np.array([condition.power_ratio for condition in self.conditions])
-        return Steps(offsets, member_work(shape, new, context), clock, power)
+    kv_tokens: int | None = None
+    drafts: int = 0
+    draft_ratio: float = 1.0
+    kept_ratio: float = 0.7
 
 
 class Engine:
     """Serves a load to its end."""
 
-    def __init__(self, costs: Costs, shape: Model, scheduler: Scheduler) -> None:
+    def __init__(self, costs: Costs, shape: Model, scheduler: Scheduler, climate: Climate, seed: int) -> None:
         self._cost = StepCosts(costs, shape)
         self._shape = shape
         self._scheduler = scheduler
+        self._weather = Weather(climate, self._cost, seed)
+        self._rng = np.random.default_rng(seed)
         self._running: list[Sequence] = []
         self._waiting: deque[Sequence] = deque()
 
@@ -102,46 +55,96 @@ class Engine:
                 now_ns = max(now_ns, coming[0].wish.arrival_ns)
             while coming and coming[0].wish.arrival_ns <= now_ns:
                 self._waiting.append(coming.popleft())
-            now_ns = self._step(trace, now_ns)
+            self._give_up(now_ns)
+            if self._running or self._waiting:
+                now_ns = self._step(trace, now_ns, (now_ns - start_ns) / SECOND_NS)
         return trace
 
-    def _step(self, trace: Trace, now_ns: int) -> int:
+    def _give_up(self, now_ns: int) -> None:
+        """Let go of requests whose clients have gone."""
+        for seq in (*self._running, *self._waiting):
+            patience_ns = seq.wish.patience_ns
+            if patience_ns is not None and now_ns >= seq.wish.arrival_ns + patience_ns:
+                seq.aborted_ns = now_ns
+        self._running = [seq for seq in self._running if seq.aborted_ns is None]
+        self._waiting = deque(seq for seq in self._waiting if seq.aborted_ns is None)
+
+    def _step(self, trace: Trace, now_ns: int, seconds_so_far: float) -> int:
         """Run one step and return when it ended."""
         scheduled = self._schedule()
-        condition = Condition()
         sums = self._sums(scheduled)
+        condition = self._weather.condition(seconds_so_far, sums)
         seconds = float(self._cost.seconds(sums, condition.clock_ratio))
         end_ns = now_ns + round(seconds * SECOND_NS)
         trace.t0_ns.append(now_ns)
         trace.t1_ns.append(end_ns)
         trace.joules.append(float(self._cost.joules(sums, condition.clock_ratio, condition.power_ratio)))
         trace.conditions.append(condition)
-        trace.members.append([(seq.number, new, seq.computed, _is_prefill(seq, new)) for seq, new in scheduled])
+        trace.members.append([(seq.number, new, seq.computed, not seq.decodes) for seq, new in scheduled])
         for seq, new in scheduled:
+            self._finish(seq, new, end_ns)
+        self._running = [seq for seq in self._running if not seq.done]
+        return end_ns
+
+    def _finish(self, seq: Sequence, new: int, end_ns: int) -> None:
+        """Write down what a step did for one sequence."""
+        if not seq.decodes:
             seq.computed += new
             if seq.computed == seq.known:
                 seq.generated += 1
                 seq.token_ns.append(end_ns)
-        self._running = [seq for seq in self._running if not seq.done]
-        return end_ns
+            return
+        kept = 0
+        while kept < new - 1 and self._rng.random() < self._scheduler.kept_ratio:
+            kept += 1
+        kept = min(kept, seq.wish.output_tokens - seq.generated - 1)
+        seq.rejected += new - 1 - kept
+        seq.computed += 1 + kept
+        seq.generated += 1 + kept
+        seq.token_ns += [end_ns] * (1 + kept)
 
     def _schedule(self) -> list[tuple[Sequence, int]]:
         """Return who is in the next step, with how many new tokens: decodes first, then prompts, then the queue."""
         budget = self._scheduler.budget_tokens
+        self._make_room()
         scheduled: list[tuple[Sequence, int]] = []
-        for seq in sorted(self._running, key=lambda seq: seq.known - seq.computed > 1):
-            new = min(seq.known - seq.computed, budget)
+        for seq in sorted(self._running, key=lambda seq: not seq.decodes):
+            new = min(1 + self._drafts() if seq.decodes else seq.known - seq.computed, budget)
             if new > 0:
                 scheduled.append((seq, new))
                 budget -= new
-        while self._waiting and budget > 0 and len(self._running) < self._scheduler.max_sequences:
+        while self._waiting and budget > 0 and self._has_place(self._waiting[0]):
             seq = self._waiting.popleft()
-            seq.computed = min(seq.wish.cached_tokens, seq.wish.prompt_tokens - 1)
+            seq.computed = seq.restart_at
             new = min(seq.known - seq.computed, budget)
             self._running.append(seq)
             scheduled.append((seq, new))
             budget -= new
         return scheduled
+
+    def _drafts(self) -> int:
+        scheduler = self._scheduler
+        if not scheduler.drafts or self._rng.random() >= scheduler.draft_ratio:
+            return 0
+        return scheduler.drafts
+
+    def _has_place(self, seq: Sequence) -> bool:
+        """Whether one more fits, by number and by the KV entries that all of them know of now."""
+        if len(self._running) >= self._scheduler.max_sequences:
+            return False
+        return not self._running or self._fits(seq.known)
+
+    def _fits(self, more_tokens: int) -> bool:
+        room = self._scheduler.kv_tokens
+        return room is None or sum(seq.known for seq in self._running) + more_tokens <= room
+
+    def _make_room(self) -> None:
+        """Send back the newest while the cache does not hold what is running."""
+        while len(self._running) > 1 and not self._fits(0):
+            seq = self._running.pop()
+            seq.recomputed += seq.computed - seq.restart_at
+            seq.computed = 0
+            self._waiting.appendleft(seq)
 
     def _sums(self, scheduled: list[tuple[Sequence, int]]) -> Floats:
         shape = self._shape
@@ -154,8 +157,3 @@ class Engine:
             tokens += new
         flops += tokens * (shape.flops_per_token or 0.0)
         return np.array([flops, kv_tokens * (shape.kv_bytes_per_token or 0.0), tokens, len(scheduled)])
-
-
-def _is_prefill(seq: Sequence, new: int) -> bool:
-    """Whether these tokens are of the prompt (or computed again); a decode is the one token generated last."""
-    return seq.generated == 0 or new > 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from inferwatt.simulate.costs import Floats
-from inferwatt.simulate.engine import SECOND_NS, Wish
+from inferwatt.simulate.sequence import SECOND_NS, Wish
 from inferwatt.simulate.shapley import Ints
 
 _PART = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
@@ -36,7 +36,10 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of request; `prefixes` is how many different beginnings its prompts have, each `prefix` long."""
+    """One kind of request; `prefixes` is how many different beginnings its prompts have, each `prefix` long.
+
+    Of `impatient_ratio` of them the client leaves, after `patience_seconds` on average.
+    """
 
     prompt: Lengths
     output: Lengths
@@ -44,6 +47,8 @@ class Kind:
     tenant: str = ""
     prefixes: int = 0
     prefix: Lengths = Lengths(2000, 0.5, 256, 6000)
+    impatient_ratio: float = 0.0
+    patience_seconds: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,11 @@ LOADS = {
         7.0,
         about="two tenants: one chats, one has documents read",
     ),
+    "leavers": Load(
+        (Kind(Lengths(500, 1.2, 8, 8192), Lengths(150, 1.0, 4, 2048), impatient_ratio=0.4),),
+        8.0,
+        about="mixed, and of two in five the client leaves",
+    ),
     "azure": Load((_AZURE,), 6.0, spread=1.1, about="sizes and arrivals of a public trace of conversations"),
 }
 """The loads by name."""
@@ -121,9 +131,16 @@ def draw(load: Load, rng: np.random.Generator, start_ns: int) -> list[Wish]:
         prompt, output, prefix, group = (int(column[number]) for column in rows[index])
         cached = prefix if group and (index, group) in seen else 0
         seen.add((index, group))
-        wish = Wish(start_ns + round(moment * SECOND_NS), prefix + prompt, output, cached, load.kinds[index].tenant)
-        wishes.append(wish)
+        kind, arrival_ns = load.kinds[index], start_ns + round(moment * SECOND_NS)
+        wishes.append(Wish(arrival_ns, prefix + prompt, output, cached, kind.tenant, _patience_ns(kind, rng)))
     return wishes
+
+
+def _patience_ns(kind: Kind, rng: np.random.Generator) -> int | None:
+    """Return how long a client waits; None: to the end."""
+    if not kind.impatient_ratio or rng.random() >= kind.impatient_ratio:
+        return None
+    return round(rng.exponential(kind.patience_seconds) * SECOND_NS)
 
 
 def as_traced(load: Load, sizes: list[tuple[float, int, int]]) -> list[tuple[float, int, int]]:

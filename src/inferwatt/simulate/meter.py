@@ -51,6 +51,11 @@ class Energy:
         self._joules = np.concatenate([[0.0], np.cumsum(watts * spans)])
         self._integral = np.concatenate([[0.0], np.cumsum(self._joules[:-1] * spans + watts * spans**2 / 2)])
 
+    @property
+    def total_joules(self) -> float:
+        """All of it."""
+        return float(self._joules[-1])
+
     def joules(self, seconds: Floats) -> Floats:
         """Return the energy used until `seconds` after the first knot."""
         result: Floats = np.interp(seconds, self._seconds, self._joules)

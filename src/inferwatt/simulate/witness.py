@@ -1,0 +1,82 @@
+"""What is told of an engine's work: its steps, its requests as a witness saw them, its sums. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from inferwatt.records import UNKNOWN_TENANT, Outcome, Phase, Request, Step, Sums
+from inferwatt.simulate.sequence import SECOND_NS, Sequence, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What is seen of the requests beside their steps: how late, with which chunks and sums.
+
+    `steps` false leaves the steps out; `sums` are what the server tells of each `step`, or nothing.
+    """
+
+    late_seconds: float = 0.0002
+    """Mean delay of a first and a last token on their way to the witness."""
+    steps: bool = True
+    chunks: bool = False
+    sums: str = ""
+
+
+def name_of(number: int) -> str:
+    """Return the id of a request."""
+    return f"r{number:05d}"
+
+
+def told_steps(trace: Trace, engine: str) -> Iterator[Step]:
+    """Return the steps with their members."""
+    phases = (Phase.DECODE, Phase.PREFILL)
+    for t0_ns, t1_ns, rows in zip(trace.t0_ns, trace.t1_ns, trace.members, strict=True):
+        members = tuple((name_of(number), new, context, phases[prefill]) for number, new, context, prefill in rows)
+        yield Step(t0_ns, t1_ns, engine, members)
+
+
+def told_requests(
+    trace: Trace, engine: str, model: str, witness: Witness, rng: np.random.Generator
+) -> Iterator[Request]:
+    """Return the requests as the witness saw them."""
+    delays = rng.exponential(witness.late_seconds * SECOND_NS, (len(trace.sequences), 2)).astype(np.int64)
+    for seq, (late_first, late_last) in zip(trace.sequences, delays.tolist(), strict=True):
+        yield _request(seq, engine, model, witness.chunks, late_first, late_last)
+
+
+def _request(seq: Sequence, engine: str, model: str, chunks: bool, late_first: int, late_last: int) -> Request:
+    wish = seq.wish
+    first_ns = seq.token_ns[0] + late_first if seq.token_ns else None
+    end_ns = (seq.token_ns[-1] if seq.aborted_ns is None else seq.aborted_ns) + late_last
+    seen = tuple(dict.fromkeys(moment + late_first for moment in seq.token_ns)) if chunks else ()
+    return Request(
+        name_of(seq.number),
+        engine,
+        model,
+        tenant=wish.tenant or UNKNOWN_TENANT,
+        arrival_ns=wish.arrival_ns,
+        first_token_ns=first_ns,
+        end_ns=max(end_ns, first_ns or 0, *seen[-1:]),
+        prompt_tokens=wish.prompt_tokens,
+        cached_tokens=seq.restart_at,
+        output_tokens=seq.generated,
+        outcome=Outcome.FINISHED if seq.done else Outcome.ABORTED,
+        chunk_ns=seen,
+        recomputed_tokens=seq.recomputed or None,
+        rejected_tokens=seq.rejected or None,
+    )
+
+
+def told_sums(trace: Trace, engine: str) -> Iterator[Sums]:
+    """Return what the server counts of each step: computed prompt tokens, output tokens, and who ran."""
+    made = _made(trace)
+    for t0_ns, t1_ns, rows in zip(trace.t0_ns, trace.t1_ns, trace.members, strict=True):
+        prompt = sum(new for _, new, _, prefill in rows if prefill)
+        yield Sums(t0_ns, t1_ns, engine, prompt_tokens=prompt, output_tokens=made.get(t1_ns, 0), running=len(rows))
+
+
+def _made(trace: Trace) -> dict[int, int]:
+    """Return how many tokens came out at the end of each step."""
+    moments, counts = np.unique([moment for seq in trace.sequences for moment in seq.token_ns], return_counts=True)
+    return dict(zip(moments.tolist(), counts.tolist(), strict=True))
