@@ -34,10 +34,11 @@ _VERSIONS: Final = frozenset({"", "1.0.0", "0.0.1"})
 
 
 class _Series(NamedTuple):
-    """What stays of a histogram: the beginnings of its lines, and each bucket's exemplar with its text."""
+    """What stays of a histogram: the beginnings of its lines, each bucket's exemplar, and the ends that these make."""
 
     prefixes: tuple[str, ...]
-    exemplars: dict[int, tuple[Exemplar, str]]
+    exemplars: list[Exemplar | None]
+    ends: list[str]
 
 
 class _Prefixes:
@@ -132,25 +133,34 @@ def _histogram(metric: Metric, series: Mapping[Labels, HistogramValue], *, exemp
     for labels, histogram in series.items():
         kept = cache.get(labels)
         if kept is None:
-            kept = cache[labels] = _Series(_bucket_prefixes(metric, labels), {})
+            prefixes = _bucket_prefixes(metric, labels)
+            places = len(prefixes) - 2
+            kept = cache[labels] = _Series(prefixes, [None] * places, [""] * places)
             _PREFIXES.spend(2 * len(kept.prefixes))
         cumulative = list(accumulate(histogram.counts))
-        rows = [f"{prefix}{count}" for prefix, count in zip(kept.prefixes[:-2], cumulative, strict=True)]
+        heads = kept.prefixes[:-2]
         if exemplars:
-            _point_at(rows, histogram.exemplars, kept.exemplars)
-        lines += rows
+            _renew(kept, histogram.exemplars)
+            ends = kept.ends
+            lines += [f"{head}{count}{end}" for head, count, end in zip(heads, cumulative, ends, strict=True)]
+        else:
+            lines += [f"{head}{count}" for head, count in zip(heads, cumulative, strict=True)]
         lines.append(kept.prefixes[-2] + _number(histogram.sum))
         lines.append(f"{kept.prefixes[-1]}{cumulative[-1]}")
     return lines
 
 
-def _point_at(rows: list[str], exemplars: Mapping[int, Exemplar], kept: dict[int, tuple[Exemplar, str]]) -> None:
-    """Add its exemplar to each row that has one; few are new since the scrape before."""
+def _renew(kept: _Series, exemplars: Mapping[int, Exemplar]) -> None:
+    """Bring the ends of the lines up to date; few exemplars are new since the scrape before."""
+    known = kept.exemplars
     for bucket, exemplar in exemplars.items():
-        known = kept.get(bucket)
-        if known is None or known[0] is not exemplar:
-            known = kept[bucket] = (exemplar, _exemplar(exemplar))
-        rows[bucket] += known[1]
+        if known[bucket] is not exemplar:
+            known[bucket] = exemplar
+            kept.ends[bucket] = _exemplar(exemplar)
+    if len(exemplars) < len(known):
+        for bucket, exemplar in enumerate(known):
+            if exemplar is not None and bucket not in exemplars:
+                known[bucket], kept.ends[bucket] = None, ""
 
 
 def _bucket_prefixes(metric: Metric, labels: Labels) -> tuple[str, ...]:
