@@ -2,9 +2,11 @@ import os
 
 import pytest
 
+from inferwatt.engines.places import Found
 from inferwatt.engines.servers import Target, server_kinds
-from inferwatt.holders import held
+from inferwatt.holders import held, lacks
 from inferwatt.listing import print_engines
+from inferwatt.records import NOWHERE, Device, Place
 from inferwatt.snapshot import Lack
 from inferwatt.testing import FakeClock, ScriptedSource
 from tests.sources.devices import HeldGpu
@@ -29,6 +31,45 @@ def test_what_is_configured_stands_and_nothing_is_guessed() -> None:
     """A server whose processes cannot be seen has the accelerators that are named for it, and no others."""
     assert whose(Target("s", "http://h", devices=("gpu-7",)), HeldGpu(os.getpid())) == ("gpu-7",)
     assert whose(Target("s", "http://h", pids=PARENT)) is None
+
+
+def test_a_place_says_what_no_driver_lists() -> None:
+    """What a container holds alone counts beside the driver's list; what is only seen counts where there is no list."""
+    target = Target("s", "http://h", pids=frozenset({1 << 30}))
+    silent = ScriptedSource(Device("gpu-0", uuid="GPU-0000"), [1, 2, 3])
+
+    def of(place: Place, source: ScriptedSource) -> tuple[str, ...]:
+        clock = FakeClock()
+        wait = lambda seconds: clock.advance(int(seconds * 1e9))  # noqa: E731 - one line of a double
+        found = held([source], [target], clock=clock, places={"s": place}, wait=wait)
+        assert found is not None
+        return found["s"]
+
+    assert of(Place(holds=("GPU-0000",)), silent) == of(Place(sees=("GPU-0000",)), silent) == ("gpu-0",)
+    assert of(Place(sees=("GPU-0000",)), HeldGpu(os.getpid())) == of(Place(sees=("GPU-9",)), silent) == ()
+
+
+def test_what_keeps_a_server_from_being_mapped_is_said_where_it_matters() -> None:
+    """No name for its pod, always; its environment's numbers only where it was not mapped otherwise."""
+    unnamed, unmapped = Lack("no name", "processes 7", "mount"), Lack("numbers", "environ", "UUIDs")
+    looks = {"s": Found(NOWHERE, unnamed, unmapped)}
+
+    assert [lack.what for lack in lacks(looks, {"s": ()})] == ["s: no name", "s: numbers"]
+    assert [lack.what for lack in lacks(looks, {"s": ("gpu-0",)})] == ["s: no name"]
+    assert [lack.what for lack in lacks(looks, None)] == ["s: no name"]
+
+
+def test_the_listing_names_the_pod_where_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """As namespace/pod/container; a column that would be empty is not there."""
+    target = Target("vllm:8000", "http://127.0.0.1:8000", "vllm")
+    place = Place("chat", "vllm-0", "server")
+    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=False)
+    assert "chat/vllm-0/server" in capsys.readouterr().out.splitlines()[1]
+
+    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": NOWHERE}, as_json=False)
+    assert "pod" not in capsys.readouterr().out.splitlines()[0]
+    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=True)
+    assert '"pod": "vllm-0"' in capsys.readouterr().out
 
 
 def test_a_driver_that_tells_nothing_is_not_waited_for_long() -> None:

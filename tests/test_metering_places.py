@@ -1,6 +1,6 @@
 """On which devices servers are placed: by the host, by name, and by whose processes hold an accelerator."""
 
-from inferwatt.records import Activity, Component, Device, Engine, Usage
+from inferwatt.records import Activity, Component, Device, Engine, Place, Request, Usage
 from tests.test_metering import CPU, GPU, SECOND, Recorder, build
 
 
@@ -38,3 +38,21 @@ def test_an_accelerators_strangers_are_of_the_engine_that_names_it() -> None:
 
     shares = [record.shares for record in recorder.records if isinstance(record, Activity)]
     assert shares == [{"vllm:1": 0.5}, {"vllm:1": 0.0, "llamacpp:1": 0.5}]
+
+
+def test_the_pod_of_a_server_stands_on_its_requests_and_on_what_is_told_of_it() -> None:
+    """On the settled request, which goes into the ledger, and on the server's info; the recorder has it too."""
+    recorder = Recorder()
+    metering = build(recorder=recorder)
+    metering.engine_seen(
+        Engine("vllm:1", "n", server="vllm:1", kind="vllm"), None, [5], 0, "0.32", Place("chat", "vllm-0", "server")
+    )
+    metering.engine_seen(Engine("vllm:1", "n", server="vllm:1", kind="vllm"), None, [5], 1, "0.32")
+    assert metering.request(Request("r", "vllm:1", arrival_ns=0, end_ns=SECOND, output_tokens=1))
+    metering.finish()
+    _, settled = metering.take()
+
+    assert [request.pod for request, _ in settled] == ["vllm-0"]
+    assert [record.container for record in recorder.records if isinstance(record, Request)] == ["server"]
+    infos = [labels for labels in metering.books.values["inferwatt_server_info"] if labels[0] == "vllm:1"]
+    assert infos == [("vllm:1", "vllm", "0.32", "chat", "vllm-0", "server")]

@@ -81,13 +81,13 @@ class Books:
         self._device_labels[device.device] = (device.component.value, labels)
         self.gauge("inferwatt_device_systematic_uncertainty_ratio", labels, device.systematic_ratio)
 
-    def add_engine(self, engine: Engine, version: str = "") -> None:
-        """Make an engine known."""
+    def add_engine(self, engine: Engine, version: str = "", where: tuple[str, str, str] = ("", "", "")) -> None:
+        """Make an engine known, and where it runs: namespace, pod, container."""
         self._engines[engine.engine] = engine
         self._tokens.setdefault(engine.engine, TokenBooks())
         known = self.values.get("inferwatt_server_info", {})  # of another version, after a restart
         self.values["inferwatt_server_info"] = {k: value for k, value in known.items() if k[0] != engine.server}
-        self.gauge("inferwatt_server_info", (engine.server, engine.kind, version, "", "", ""), 1)
+        self.gauge("inferwatt_server_info", (engine.server, engine.kind, version, *where), 1)
 
     @property
     def devices(self) -> Mapping[str, Device]:

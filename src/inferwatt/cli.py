@@ -250,6 +250,7 @@ def engines(config: Path | None, as_json: bool) -> None:
     from inferwatt import holders, listing
     from inferwatt.clock import SystemClock
     from inferwatt.engines.discover import discover_all
+    from inferwatt.engines.places import Places
     from inferwatt.settings import configuration
     from inferwatt.sources import discover_all as discover_sources
 
@@ -257,8 +258,15 @@ def engines(config: Path | None, as_json: bool) -> None:
     found = discover_all(settings.engines)
     sources = discover_sources(settings.sources).sources if found.engines else ()
     try:
-        held = holders.held(sources, found.engines, clock=SystemClock(), proc_root=settings.sources.proc_root)
-        listing.print_engines(found.engines, found.lacks, kinds=settings.engines.kinds, held=held, as_json=as_json)
+        places = Places(settings.engines.kubernetes)
+        looks = {target.name: places.look(target.pids) for target in found.engines}
+        where = {name: look.place for name, look in looks.items()}
+        proc_root = settings.sources.proc_root
+        held = holders.held(sources, found.engines, clock=SystemClock(), places=where, proc_root=proc_root)
+        lacks = (*found.lacks, *holders.lacks(looks, held))
+        listing.print_engines(
+            found.engines, lacks, kinds=settings.engines.kinds, held=held, places=where, as_json=as_json
+        )
     finally:
         for source in sources:
             source.close()

@@ -1,16 +1,21 @@
 """Which accelerators a server's processes hold: the drivers' own lists of processes, joined with who listens.
 
-An accelerator's process is a server's if it is one of the server's or descends from one. What a driver does not list,
-or what runs where its number means nothing here (a container), is not mapped: never guessed, least of all by order.
+An accelerator's process is a server's if it is one of the server's or descends from one. Beside that stands what the
+kubelet gave to a server's container alone, and, for accelerators of which no driver lists the processes, what a server
+was allowed to see. What is not known by any of these is not mapped: never guessed, least of all by order.
 """
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from inferwatt.clock import Clock
+from inferwatt.engines.places import Found
 from inferwatt.engines.servers import Target
 from inferwatt.errors import InferwattError
-from inferwatt.records import Component, Usage
+from inferwatt.placement import devices_of
+from inferwatt.records import NOWHERE, Component, Place, Usage
+from inferwatt.snapshot import Lack
 from inferwatt.sources import Source
 from inferwatt.sources.families import Families
 from inferwatt.units import NS_PER_SECOND
@@ -25,6 +30,7 @@ def held(
     targets: Sequence[Target],
     *,
     clock: Clock,
+    places: Mapping[str, Place] | None = None,
     wait: Callable[[float], object] = time.sleep,
     proc_root: str = "/proc",
 ) -> Mapping[str, tuple[str, ...]] | None:
@@ -34,6 +40,7 @@ def held(
         sources: what the machine has.
         targets: the servers.
         clock: where the time comes from.
+        places: by server, where it runs, as far as that is known.
         wait: what lets so many seconds pass between two looks.
         proc_root: where /proc is.
     """
@@ -49,10 +56,25 @@ def held(
         wait(_LOOK_NS / NS_PER_SECOND)
     if not asked:
         return None
-    return {
-        target.name: tuple(sorted({*target.devices, *(d for d, pids in holders.items() if pids & target.pids)}))
-        for target in targets
-    }
+    devices = [source.device for source in asked.values()]
+
+    def of(target: Target) -> set[str]:
+        place = (places or {}).get(target.name, NOWHERE)
+        by_process = {device for device, pids in holders.items() if pids & target.pids}
+        sees = devices_of(place.sees, devices) - holders.keys()
+        return {*target.devices, *by_process, *devices_of(place.holds, devices), *sees}
+
+    return {target.name: tuple(sorted(of(target))) for target in targets}
+
+
+def lacks(looks: Mapping[str, Found], held: Mapping[str, tuple[str, ...]] | None) -> tuple[Lack, ...]:
+    """Return what keeps servers from being mapped: to a pod, and to accelerators where that is not known otherwise."""
+    found: list[Lack] = []
+    for name, look in looks.items():
+        is_mapped = held is None or held.get(name)
+        wanted = [look.unnamed, None if is_mapped else look.unmapped]
+        found += (replace(lack, what=f"{name}: {lack.what}") for lack in wanted if lack is not None)
+    return tuple(found)
 
 
 def _usage(source: Source, now_ns: int) -> Usage | None:

@@ -158,7 +158,7 @@ class Keeper:
                 self._incoming(item)
             case EngineSeen():
                 self._routes.add_server(item.engine.engine, item.url)
-                self._metering.engine_seen(item.engine, item.model, item.pids, item.t_ns, item.version)
+                self._metering.engine_seen(item.engine, item.model, item.pids, item.t_ns, item.version, item.place)
             case Condition():
                 self._conditions.take(item)
             case ProducerGone():

@@ -28,6 +28,7 @@ class Link:
         hello = wire.hello(producer, kind=kind, pid=os.getpid(), boot_id=boot_id(), **clocks)
         if about:
             hello[kind] = dict(about)
+        hello["pid_namespace"] = pid_namespace()
         self.socket = connection
         self.greeted = False
         self.out = memoryview(wire.encode(hello))
@@ -62,3 +63,11 @@ class Link:
                 return True
             except OSError:
                 return False
+
+
+def pid_namespace() -> int:
+    """Return in which PID namespace the number of this process means it, by the inode; 0 where that is not shown."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return 0

@@ -16,6 +16,7 @@ from rich.table import Table
 from inferwatt.engines.servers import ServerKind, Target
 from inferwatt.errors import Unavailable
 from inferwatt.ledger.queries import LedgerReader
+from inferwatt.records import Place
 from inferwatt.replay import ReplayResult
 from inferwatt.settings import configuration, state_folder
 from inferwatt.snapshot import Lack
@@ -137,6 +138,7 @@ def print_engines(
     *,
     kinds: Mapping[str, ServerKind],
     held: Mapping[str, tuple[str, ...]] | None = None,
+    places: Mapping[str, Place] | None = None,
     as_json: bool,
 ) -> None:
     """Print the inference servers that were found and why, what they hold, what is missing, and what would tell more.
@@ -146,22 +148,34 @@ def print_engines(
         lacks: what keeps them from being metered in full.
         kinds: all kinds of server.
         held: by server, the accelerators that it holds; None where the machine has none.
+        places: by server, where it runs, as far as that is known.
         as_json: one object a line, for programs.
     """
     if as_json:
-        rows = [msgspec.to_builtins(e) | {"accelerators": (held or {}).get(e.name)} for e in engines]
+        rows = [
+            msgspec.to_builtins(e)
+            | {"accelerators": (held or {}).get(e.name), "place": msgspec.to_builtins((places or {}).get(e.name))}
+            for e in engines
+        ]
         print_lines([*rows, *(msgspec.to_builtins(lack) for lack in lacks)])
         return
-    table = _table("server", "address", "model", "found by", "processes", "accelerators")
+    pods = {name: place for name, place in (places or {}).items() if place.pod}
+    columns = ("server", "address", "model", "found by", "processes", "accelerators", *(["pod"] if pods else []))
+    table = _table(*columns)
     for engine in engines:
         pids = " ".join(map(str, sorted(engine.pids)))
         accelerators = "none here" if held is None else " ".join(held.get(engine.name, ())) or "cannot map"
         row = (engine.name, engine.url, engine.model or UNKNOWN, engine.why or UNKNOWN, pids or UNKNOWN, accelerators)
-        table.add_row(*row)
+        table.add_row(*row, *([_pod(pods.get(engine.name))] if pods else []))
     _print(table, "no inference server found")
     _print_lacks(lacks)
     for kind in sorted({engine.kind for engine in engines}):
         click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
+
+
+def _pod(place: Place | None) -> str:
+    """Return where a server runs, as kubectl's users write it."""
+    return "/".join(name for name in (place.namespace, place.pod, place.container) if name) if place else UNKNOWN
 
 
 def print_lines(rows: Iterable[Row]) -> None:

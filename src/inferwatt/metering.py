@@ -22,6 +22,7 @@ from inferwatt.records import (
     EventKind,
     Model,
     Outcome,
+    Place,
     Reading,
     Request,
     RequestEnergy,
@@ -35,6 +36,12 @@ HOLD_NS = 1_300_000_000
 """How long a tick waits for what is still to be said of it: a server's page is read once a second."""
 SILENT_NS = 2_000_000_000
 """How long no device may be read before time goes on without them."""
+_REASONS = {
+    "ended already": "duplicate",
+    "ends before": "end_before_start",
+    "unknown device": "unknown_device",
+    "unknown engine": "unknown_engine",
+}
 
 
 class Metering:
@@ -94,15 +101,21 @@ class Metering:
             self._attributor.add_model(model)
 
     def engine_seen(
-        self, engine: Engine, model: Model | None, pids: Iterable[int], t_ns: int, version: str = ""
+        self,
+        engine: Engine,
+        model: Model | None,
+        pids: Iterable[int],
+        t_ns: int,
+        version: str = "",
+        place: Place | None = None,
     ) -> None:
-        """Make an engine known, or better known: its model, its processes, its devices."""
+        """Make an engine known, or better known: its model, its processes, its devices, where it runs."""
         if model is not None:
             self.add_model(model)
         known = self._engines.get(engine.engine)
-        self._placement.seen(engine, pids)
+        self._placement.seen(engine, pids, place)
         self._add_engine(engine)
-        self.books.add_engine(self._engines[engine.engine], version)
+        self.books.add_engine(self._engines[engine.engine], version, self._placement.place_of(engine).names)
         if known is None:
             self._take(Event(t_ns, EventKind.MODEL_LOAD, engine=engine.engine, detail=engine.model))
         self._write_meta()
@@ -157,7 +170,7 @@ class Metering:
         model = known.model if known is not None and is_engines else request.model
         if engine != request.engine or model != request.model:
             request = replace(request, engine=engine, model=model)
-        taken = self.feed(request)
+        taken = self.feed(self._placement.stamped(request))
         if taken:
             self.books.expect(request)
         if taken and request.end_ns is None:
@@ -284,12 +297,4 @@ def _device_of(record: Record) -> str:
 
 def _reason(exc: RecordRejected) -> str:
     """Return a short fixed word for why a record was not taken."""
-    for word, reason in (
-        ("ended already", "duplicate"),
-        ("ends before", "end_before_start"),
-        ("unknown device", "unknown_device"),
-        ("unknown engine", "unknown_engine"),
-    ):
-        if word in exc.what:
-            return reason
-    return "malformed"
+    return next((reason for words, reason in _REASONS.items() if words in exc.what), "malformed")

@@ -124,6 +124,29 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a server runs, as far as it is known: its pod's names, and its accelerators by the ids of their makers.
+
+    `holds` are given to it and to nobody else; `sees` are all that it was allowed to see, others may use them too.
+    """
+
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
+    holds: tuple[str, ...] = ()
+    sees: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Its namespace, pod and container."""
+        return self.namespace, self.pod, self.container
+
+
+NOWHERE = Place()
+"""Nothing is known of where a server runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One poll of one device: a cumulative counter in µJ, or a power in mW where there is no counter."""
 

@@ -81,7 +81,7 @@ class Agent:
         self._find_sources = find_sources
         self._serve_http = serve_http
         self._boot_id = boot_id()
-        self._host = socket.gethostname()
+        self._host = os.environ.get("INFERWATT_NODE_NAME") or socket.gethostname()
         self._families = Families(settings.sources.proc_root)
         self._stopping = threading.Event()
         self._woken = threading.Event()

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inferwatt.engines.servers import Target, listed_models, model_name, model_shape
-from inferwatt.records import Engine, Event, EventKind, Model
+from inferwatt.records import NOWHERE, Engine, Event, EventKind, Model, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +17,17 @@ class EngineSeen:
     pids: frozenset[int]
     url: str
     version: str
+    place: Place = NOWHERE
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a server says of itself: its list of models, its version, and the processes behind its address."""
+    """What is known of a server: its list of models, its version, the processes behind its address, where they run."""
 
     listing: object = None
     version: str = ""
     pids: frozenset[int] = frozenset()
+    place: Place = NOWHERE
 
 
 class Roster:
@@ -94,7 +96,7 @@ class Roster:
         target, name = self._target, self._names[model]
         shape = self._shape(model, said, is_only=is_only)
         engine = Engine(name, shape.model, target.devices, server=target.name, kind=target.kind)
-        seen = EngineSeen(now_ns, engine, shape, said.pids or target.pids, target.url, said.version)
+        seen = EngineSeen(now_ns, engine, shape, said.pids or target.pids, target.url, said.version, said.place)
         before = self._seen.get(model)
         if before is None or replace(seen, t_ns=before.t_ns) != before:
             self._seen[model] = seen

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from inferwatt.clock import Clock
 from inferwatt.engines.fetch import Fetch, HttpFetch
 from inferwatt.engines.listeners import pids_behind
+from inferwatt.engines.places import Places
 from inferwatt.engines.servers import EnginesConfig, Target
 from inferwatt.engines.watch import Emitted, EngineSeen, ServerWatch, TargetHealth
+from inferwatt.records import Place
 from inferwatt.units import nanoseconds, seconds
 
 __all__ = ["Emitted", "EngineSeen", "Scraper", "ScraperHealth", "TargetHealth"]
@@ -41,12 +43,14 @@ class Scraper:
         *,
         fetch: Callable[[str, float], Fetch] = HttpFetch,
         find_pids: Callable[[str], frozenset[int]] = pids_behind,
+        find_place: Callable[[frozenset[int]], Place] | None = None,
     ) -> None:
         self._settings = settings or EnginesConfig()
         self._clock = clock
         self._emit = emit
         self._fetch = fetch
         self._find_pids = find_pids
+        self._find_place = find_place or Places(self._settings.kubernetes, clock=clock).find
         self._watches: dict[str, ServerWatch] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -62,7 +66,7 @@ class Scraper:
                 asks = self._fetch(target.url, self._settings.timeout_seconds)
                 period_ns = nanoseconds(self._settings.scrape_seconds)
                 kind = self._settings.kinds[target.kind]
-                watch = ServerWatch(target, kind, asks, self._emit, period_ns, self._find_pids)
+                watch = ServerWatch(target, kind, asks, self._emit, period_ns, self._find_pids, self._find_place)
                 self._watches = {**self._watches, target.name: watch}
 
     def step(self, now_ns: int) -> int:

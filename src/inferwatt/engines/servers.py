@@ -107,6 +107,15 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     devices: tuple[str, ...] = ()
 
 
+class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[engines.kubernetes]`: by what a server's pod and its GPUs are known, on a node of Kubernetes."""
+
+    enabled: bool = True
+    pod_resources: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
+    logs: str = "/var/log"
+    timeout_seconds: Annotated[float, msgspec.Meta(ge=0.01, le=60.0)] = 0.5
+
+
 class EnginesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `[engines]`: which servers are scraped, and how often."""
 
@@ -114,6 +123,7 @@ class EnginesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scrape_seconds: Annotated[float, msgspec.Meta(ge=0.05, le=3600.0)] = 1.0
     timeout_seconds: Annotated[float, msgspec.Meta(ge=0.01, le=60.0)] = 0.5
     server: tuple[ServerConfig, ...] = ()
+    kubernetes: KubernetesConfig = KubernetesConfig()
     kind: dict[str, KindConfig] = {}
 
     @property

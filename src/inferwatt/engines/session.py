@@ -14,6 +14,7 @@ from inferwatt.endpoint import Peer
 from inferwatt.engines.greeting import Unwelcome, producer_of
 from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.plugged import Plugged, check_times, plugin_of, taken
+from inferwatt.engines.processes import peer_pid
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND
@@ -69,6 +70,7 @@ class Reception:
         agent: str,
         boot_id: str = "",
         gone: Callable[[str], None] = lambda _producer: None,
+        pid_of: Callable[[int, object, object], int] = peer_pid,
     ) -> None:
         """Make a reception that hands records to `emit` and lost producers to `gone`.
 
@@ -77,11 +79,13 @@ class Reception:
             agent: a name of this run of the agent, unique.
             boot_id: producers of another boot are refused; empty: not checked.
             gone: called with a producer whose connection ended; it may come back, or its open requests never end.
+            pid_of: which process a peer is, by the kernel, by itself, and by the PID namespace that it names.
         """
         self.emit = emit
         self.agent = agent
         self.boot_id = boot_id
         self.gone = gone
+        self.pid_of = pid_of
         self.sessions: set[Session] = set()
         self.counts: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -208,9 +212,7 @@ class Session:
         known = self._reception.admit(self, producer)
         if known is None:
             raise Unwelcome("another user's producer", where="producer", fix="draw a random producer id")
-        claimed = message.get("pid")
-        if self.pid <= 0 and type(claimed) is int:
-            self.pid = claimed
+        self.pid = self._reception.pid_of(self.peer.pid, message.get("pid"), message.get("pid_namespace"))
         self.producer, self._known = producer, known
         self.say(wire.hello_back(self._reception.agent))
         if known.committed_seq:

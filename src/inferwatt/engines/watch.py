@@ -13,7 +13,7 @@ from inferwatt.engines.roster import EngineSeen, Roster, Said
 from inferwatt.engines.servers import ServerKind, Target, loaded_models
 from inferwatt.engines.trees import processes_of
 from inferwatt.errors import InferwattError, SourceGone, SourceRetry
-from inferwatt.records import Event, Sums
+from inferwatt.records import NOWHERE, Event, Place, Sums
 from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
 
@@ -76,6 +76,7 @@ class ServerWatch:
         emit: Callable[[Emitted], None],
         period_ns: int,
         find_pids: Callable[[str], frozenset[int]],
+        find_place: Callable[[frozenset[int]], Place] = lambda _pids: NOWHERE,
     ) -> None:
         self.due_ns = 0
         self._target = target
@@ -83,7 +84,7 @@ class ServerWatch:
         self._fetch = fetch
         self._emit = emit
         self._period_ns = period_ns
-        self._find_pids = find_pids
+        self._find_pids, self._find_place = find_pids, find_place
         self._counters = Counters(kind)
         self._epochs = Epochs(kind.start_header)
         self._roster = Roster(target, emit)
@@ -244,7 +245,8 @@ class ServerWatch:
         version = props.get("build_info") or props.get("version") if isinstance(props, dict) else ""
         pids = self._find_pids(self._target.url) or self._target.pids
         listing = self._json(self._kind.models_path) if self._kind.has_metrics else None
-        return Said(listing, str(version or ""), processes_of(pids, self._kind.commands))
+        own = processes_of(pids, self._kind.commands)
+        return Said(listing, str(version or ""), own, self._find_place(own))
 
     def _json(self, path: str) -> object:
         """Return what a path answers, None where that is nothing usable: the page itself is what counts."""
