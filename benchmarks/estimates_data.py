@@ -38,6 +38,7 @@ WEIGHT_BITS = {"bfloat16": 16.0, "fp8": 8.0, "mxfp4": 4.25}
 class Row:
     """One measured configuration: a model on GPUs at a mean batch. Energy is that of the GPUs alone."""
 
+    task: str
     model: str
     family: str
     active_billions: float
@@ -66,16 +67,17 @@ def read(folder: Path, names: Iterable[str]) -> list[Row]:
         file = folder / name
         if not file.is_file():
             raise DataMissing(f"{file} is not there: {PUBLICATION}")
-        rows += [_row(found) for found in json.loads(file.read_text(encoding="utf-8"))["configurations"]]
+        rows += [_row(file.stem, found) for found in json.loads(file.read_text(encoding="utf-8"))["configurations"]]
     return rows
 
 
-def _row(found: dict[str, object]) -> Row:
+def _row(task: str, found: dict[str, object]) -> Row:
     def number(key: str) -> float:
         return float(found[key])  # type: ignore[arg-type]
 
     model = str(found["model_id"])
     return Row(
+        task=task,
         model=model,
         family=family(model),
         active_billions=number("activated_params_billions"),
