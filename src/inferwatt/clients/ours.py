@@ -21,8 +21,9 @@ from inferwatt.records import Phase
 
 JOULES_PER_FLOP = within(1.5e-12, 2.0)
 """NVIDIA H100 SXM datasheet: 989e12 dense BF16 FLOP/s at up to 700 W. At 0.3 to 0.5 of that peak and 500 to 700 W:
-1.0e-12 to 2.4e-12 J. DeepSeek's published production (open-infra-index, day 6, 2025-02: 73,700 prompt tokens a second
-on 8 H800, of which 56.3% are cache hits, 37e9 active) is 2 * 37e9 * 73,700 * 0.437 / 8 = 298e12 FLOP/s, 0.30 of it."""
+1.0e-12 to 2.4e-12 J. DeepSeek's published production (deepseek-ai/open-infra-index, commit 56d8685, day 6 of
+202502OpenSourceWeek, statistics: 73,700 prompt tokens a second on 8 H800, 56.3% of them cache hits, 37e9 active) is
+2 * 37e9 * 73,700 * 0.437 / 8 = 298e12 FLOP/s, 0.30 of it."""
 
 JOULES_PER_BYTE = within(2e-10, 2.0)
 """The same datasheet: 3.35e12 B/s of HBM3. At 0.6 to 0.9 of that and 400 to 600 W: 1.3e-10 to 3.0e-10 J."""
@@ -37,9 +38,14 @@ PAIR_FLOPS_RATIO = within(0.16, 2.0)
 files: Llama-3.1-8B 0.13, 70B 0.15, 405B 0.15; Qwen3-235B-A22B 0.18; DeepSeek-V3 0.21; gpt-oss-120b 0.035 to 0.07."""
 
 HOST_RATIO = Figure(1 / 0.63, 1 / 0.96, 1 / 0.41)
-"""Machines over accelerators, without the building. Elsworth et al. 2025, arXiv 2508.15734, figure 2: of a median
-Gemini Apps text prompt 58% is active accelerators, 25% active CPU and DRAM, 10% idle machines, 8% overhead (PUE):
-0.58 / 0.92 = 0.63. One fleet, one publication: 90% interval of 0.41 to 0.96, from 1 sigma of 0.15 on the 0.58."""
+"""Machines over accelerators, without the building. Elsworth et al. 2025, arXiv 2508.15734, energy of the median
+Gemini Apps text prompt by component: 58% active accelerators, 25% active CPU and DRAM, 10% idle machines, 8% overhead
+(PUE): 0.58 / 0.92 = 0.63. One fleet, one publication: 90% interval of 0.41 to 0.96, from 1 sigma of 0.15 on the 0.58.
+"""
+
+ASSUMED_RATIO = 2.0
+"""A number of total parameters that is somebody's assumption is taken for within this factor (90%): ours alone, since
+no publication says how good such assumptions are. Of an unknown model the interval is all."""
 
 METHOD = "inferwatt-1"
 
@@ -157,8 +163,9 @@ def joules_per_token(shape: Shape, work: Work, fit: Fit, ranges: Mapping[str, tu
     )
     down = on_active * log(active.value / active.low) + on_weight * log(weight.value / weight.low)
     up = on_active * log(active.high / active.value) + on_weight * log(weight.high / weight.value)
+    doubt = on_weight * log(ASSUMED_RATIO) if shape.assumed and shape.known else 0.0
     value = exp(logarithm)
-    return Figure(value, value * exp(-hypot(down, fit.low_log)), value * exp(hypot(up, fit.high_log)))
+    return Figure(value, value * exp(-hypot(down, fit.low_log, doubt)), value * exp(hypot(up, fit.high_log, doubt)))
 
 
 def _served(work: Work, fit: Fit, ranges: Mapping[str, tuple[float, float]]) -> float:

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -15,51 +15,57 @@ from inferwatt.errors import ConfigError
 
 LEAST_SERVED_BITS = 8.0
 """A provider may serve weights in fewer bits than their maker publishes; below 8 it would be another model."""
-UNKNOWN_BITS = (8.0, 16.0)
-KEYS = frozenset({"maker", "active", "total", "bits", "source", "assumed", "aliases", "retired"})
+UNKNOWN_BITS = [8.0, 16.0]
+KEYS = frozenset({"active", "total", "bits", "source", "assumed", "aliases", "retired", "maker"})
 
 _PATH = re.compile(r"^.*/")
 _FINE_TUNED = re.compile(r"^ft:([^:]+):.*$")
-_BEDROCK = re.compile(
-    r"^(?:[a-z-]+\.)?(?:anthropic|meta|mistral|cohere|amazon|deepseek|openai|qwen|google|ai21)\.(?=\S)"
+_BEFORE = re.compile(
+    r"^(?:(?:global|apac|[a-z]{2}(?:-gov)?)\.)?"
+    r"(?:anthropic|meta|mistral|cohere|amazon|deepseek|openai|qwen|google|ai21|minimax|moonshot|zai)\.(?=[a-z])"
+    r"|^(?:meta|zai)-(?=[a-z])"
 )
-_ENDS = re.compile(
-    r"(?::\d+k?|-v\d+:\d+|-v\d+|@[\w.-]+|-latest|:latest|-\d{4}-\d{2}-\d{2}|-20\d{6}|-\d{4}|-00\d"
-    r"|-preview(?:-\d\d-\d\d(?:-\d{4})?)?|-exp(?:-\d{4})?|:free|-\d\d-20\d\d)$"
+"""What Bedrock puts before a model's name (region and maker), and what others do (meta-llama-3, zai-glm-5)."""
+_BEHIND = re.compile(
+    r"(?::\d+k?|:free|:latest|-v\d+(?::\d+)?|@[\w.-]+"
+    r"|-latest|-preview(?:-\d\d-\d\d(?:-\d{4})?)?|-exp(?:-\d\d-\d\d)?|-chat"
+    r"|-\d{4}-\d{2}-\d{2}|-20\d{6}|-\d\d-20\d\d|-\d{4}|-00\d"
+    r"|-instruct|-thinking|-it|-hf|-fp8|-bf16|-maas)$"
 )
-"""What providers put behind a model's name: versions, dates, channels."""
+"""What is put behind it: versions, channels, dates, and how it was tuned or packed."""
+_PUNCTUATION = re.compile(r"[^a-z0-9]|(?<=\d)p(?=\d)")
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Rows by name and alias, all in lower case, and the row of a model that is in none."""
+    """Rows by name and alias, in `plain` spelling, and the row of a model that is in none."""
 
     shapes: Mapping[str, Shape]
-    aliases: Mapping[str, str]
     unknown: Shape
 
     def find(self, model: str) -> Shape:
         """Return the row of a model by any of its names; the unknown row, under the name asked for, where none fits."""
         for name in spellings(model):
-            found = self.shapes.get(self.aliases.get(name, name))
+            found = self.shapes.get(plain(name))
             if found is not None:
                 return found
-        row = self.unknown
-        return Shape(
-            model, row.active_billions, row.total_billions, row.weight_bits, row.source, assumed=True, known=False
-        )
+        return replace(self.unknown, model=model)
+
+
+def plain(name: str) -> str:
+    """Return a name without punctuation: 3.5, 3-5, 3p5 and 35 are one spelling."""
+    return _PUNCTUATION.sub("", name.lower())
 
 
 def spellings(model: str) -> Iterator[str]:
-    """Yield a model's name as it is, then without what providers put before and behind it, one piece after another."""
+    """Yield a model's name as it is, then without what is put before and behind it, one piece after another."""
     name = model.strip().lower()
     yield name
     tuned = _FINE_TUNED.match(name)
-    name = tuned.group(1) if tuned else name
-    name = _BEDROCK.sub("", _PATH.sub("", name))
+    name = _BEFORE.sub("", _PATH.sub("", tuned.group(1) if tuned else name))
     while name:
         yield name
-        shorter = _ENDS.sub("", name)
+        shorter = _BEHIND.sub("", name)
         if shorter == name:
             return
         name = shorter
@@ -72,18 +78,17 @@ def load(own: Path | None = None) -> Registry:
     Raises:
         ConfigError: the user's file cannot be read, or a row in it is wrong.
     """
-    tables = _parse((files("inferwatt.clients") / "registry.toml").read_text("utf-8"), "registry.toml")
+    shipped = _parse((files("inferwatt.clients") / "registry.toml").read_text("utf-8"), "registry.toml")
+    shapes, unknown = _shapes(shipped, "registry.toml"), shipped["unknown"]
     if own is not None:
         try:
             text = own.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as exc:
             raise ConfigError(f"cannot read the registry: {exc}", where=own, fix="name a TOML file") from None
         theirs = _parse(text, own.name)
-        tables = {
-            "unknown": theirs.get("unknown", tables["unknown"]),
-            "model": {**tables["model"], **theirs.get("model", {})},
-        }
-    return _registry(tables, "registry.toml" if own is None else own.name)
+        shapes |= _shapes(theirs, own.name)
+        unknown = theirs.get("unknown", unknown)
+    return Registry(shapes, replace(_shape("", unknown, "[unknown]"), assumed=True, known=False))
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -93,10 +98,20 @@ def _parse(text: str, name: str) -> dict[str, Any]:
         raise ConfigError(f"is not TOML: {exc}", where=name, fix="write it like registry.toml") from None
 
 
-def _registry(tables: Mapping[str, Any], where: str) -> Registry:
-    shapes = {name.lower(): _shape(name, row, f"{where} [model.{name}]") for name, row in tables["model"].items()}
-    aliases = {alias.lower(): name.lower() for name, row in tables["model"].items() for alias in row.get("aliases", ())}
-    return Registry(shapes, aliases, _shape("", tables["unknown"], f"{where} [unknown]"))
+def _shapes(tables: Mapping[str, Any], where: str) -> dict[str, Shape]:
+    strange = sorted(set(tables) - {"from", "unknown"})
+    if strange:
+        raise ConfigError(f"{strange[0]} is not a table", where=where, fix="[[from]] with source and [from.models]")
+    shapes: dict[str, Shape] = {}
+    for group in tables.get("from", ()):
+        shared = {key: value for key, value in group.items() if key != "models"}
+        for name, row in group.get("models", {}).items():
+            shape = _shape(name, {**shared, **row}, f"{where}, {name}")
+            for spelled in (name, *row.get("aliases", ())):
+                if plain(spelled) in shapes:
+                    raise ConfigError(f"{spelled} is there twice", where=where, fix="leave one of the two out")
+                shapes[plain(spelled)] = shape
+    return shapes
 
 
 def _shape(name: str, row: Mapping[str, Any], where: str) -> Shape:
@@ -109,17 +124,23 @@ def _shape(name: str, row: Mapping[str, Any], where: str) -> Shape:
         )
     total = _ends(row, "total", where)
     active = _ends(row, "active", where) if "active" in row else total
-    bits = row.get("bits", UNKNOWN_BITS)
-    low, high = (min(LEAST_SERVED_BITS, bits), bits) if isinstance(bits, int | float) else bits
+    if active.low > total.low or active.high > total.high:
+        raise ConfigError("active is more than total", where=where, fix="leave active out where all are active")
     return Shape(
         model=name,
         active_billions=active,
         total_billions=total,
-        weight_bits=between(float(low), float(high)),
+        weight_bits=_bits(row, where),
         source=str(row["source"]),
         assumed=bool(row.get("assumed", False)),
         retired=bool(row.get("retired", False)),
     )
+
+
+def _bits(row: Mapping[str, Any], where: str) -> Figure:
+    """Return the bits that a weight may be served in: as published or fewer, below 8 only where that is published."""
+    published = _ends({"bits": UNKNOWN_BITS, **row}, "bits", where)
+    return between(min(LEAST_SERVED_BITS, published.low), published.high)
 
 
 def _ends(row: Mapping[str, Any], key: str, where: str) -> Figure:
