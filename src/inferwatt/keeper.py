@@ -6,7 +6,7 @@ counter that was seen can never fall, whenever the agent is killed.
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from inferwatt.engines.vllm_server import Found
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
 from inferwatt.gaps import Gaps
-from inferwatt.ledger.rows import ClockPair, DeviceState
+from inferwatt.ledger.rows import ClockPair, DeviceState, RequestRow
 from inferwatt.metering import Metering
 from inferwatt.pending import Pending, row_of
 from inferwatt.plugins import Plugins
@@ -63,13 +63,14 @@ class Keeper:
         health: Callable[[Books], frozenset[str]] = lambda _books: frozenset(),
         resolutions: Callable[[], Mapping[str, int]] = dict,
         device_states: Mapping[str, DeviceState] | None = None,
+        on_kept: Callable[[Sequence[RequestRow]], object] = lambda _rows: None,
     ) -> None:
         self._clock = clock
         self._metering = metering
         self._books = metering.books
         self._views = Views(metering.books)
         self._conditions = Conditions(metering.books, metering.feed)
-        self._store, self._tag_keys = store, tag_keys
+        self._store, self._tag_keys, self._on_kept = store, tag_keys, on_kept
         self._items: deque[Item] = deque()
         self._dropped_items = 0
         self._receipts, self._pending = Receipts(), Pending()
@@ -275,12 +276,10 @@ class Keeper:
         self._committed_ns = now_ns
         self._showing.describe(now_ns)
         self._pending.take_changes(self._books)
-        if self._store is not None and not self._try_commit(self._store):
-            self.snapshot = self._showing.snapshot(self._clock.unix_ns())
-            return
-        settled = self._pending.settled
-        self._pending = Pending()
-        self._telling.settled(settled)
+        if self._store is None or self._try_commit(self._store):
+            kept, self._pending = self._pending, Pending()
+            self._telling.settled(kept.settled)
+            self._on_kept(kept.rows)
         self.snapshot = self._showing.snapshot(self._clock.unix_ns())
 
     def _try_commit(self, store: Store) -> bool:

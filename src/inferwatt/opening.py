@@ -1,21 +1,31 @@
-"""What an agent opens at its start and can do without: the ledger, and the view of who uses the CPU."""
+"""What an agent opens at its start: the ledger, the view of who uses the CPU, the web server, the exporters."""
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from inferwatt import __version__
+from inferwatt.answers import Answers
 from inferwatt.clock import Clock
 from inferwatt.errors import LedgerRetry
+from inferwatt.export.exporter import About
+from inferwatt.export.exporters import open_all
+from inferwatt.export.outlet import Outlets
+from inferwatt.export.process import read_process
+from inferwatt.export.switches import Switches
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.placement import HOST_COMPONENTS
 from inferwatt.records import HOST
 from inferwatt.settings import AgentConfig, state_folder
-from inferwatt.snapshot import Lack
+from inferwatt.snapshot import Lack, Snapshot
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.usage import CpuUsage
+from inferwatt.web.access import open_access
+from inferwatt.web.live import make_app
+from inferwatt.web.server import Serving, serve
 
 
 def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledger | None, tuple[Lack, ...]]:

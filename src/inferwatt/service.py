@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inferwatt import __version__, vitals
-from inferwatt.answers import Answers
 from inferwatt.books import Books, BooksConfig
 from inferwatt.clock import Clock, SystemClock, boot_id
 from inferwatt.endpoint import socket_path
@@ -25,10 +24,9 @@ from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.peers import talks_to
 from inferwatt.engines.scrape import Scraper, ScraperHealth
 from inferwatt.engines.vllm_server import server_of
-from inferwatt.export.process import read_process
 from inferwatt.keeper import Keeper
 from inferwatt.metering import Metering
-from inferwatt.opening import open_ledger, open_usage
+from inferwatt.opening import open_ledger, open_outlets, open_usage, open_web
 from inferwatt.ports import ProducerGone
 from inferwatt.recording import Meta, RecordingWriter
 from inferwatt.settings import AgentConfig
@@ -40,9 +38,6 @@ from inferwatt.sources.again import searching_again
 from inferwatt.sources.families import Families
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import Sampler
-from inferwatt.web.access import open_access
-from inferwatt.web.live import make_app
-from inferwatt.web.server import serve
 
 log = logging.getLogger("inferwatt")
 
@@ -52,6 +47,7 @@ _WATCH_SECONDS = 0.25
 _SEARCH_SECONDS = 5.0
 _SEARCH_AGAIN_SECONDS = 15.0
 _STOP_SECONDS = 2.0
+_FLUSH_SECONDS = 5.0
 _PRUNE_SECONDS = 600.0
 _PRUNE_AGAIN_SECONDS = 1.0
 
@@ -124,7 +120,10 @@ class Agent:
         self._usage, more_lacks = open_usage(found, settings.sources)
         if self._usage is not None:
             self._undo.append(self._usage.close)
-        self._source_lacks = (*lacks, *worth_telling(found), *more_lacks)
+        self._outlets, self._shown, export_lacks = open_outlets(
+            settings, self._host, self._clock.unix_ns(), lambda: self.keeper.snapshot
+        )
+        self._source_lacks = (*lacks, *worth_telling(found), *more_lacks, *export_lacks)
         for source in found.sources:
             metering.add_device(source.device)
         metering.own_process(os.getpid())
@@ -149,6 +148,7 @@ class Agent:
             health=self._bring_in,
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},
+            on_kept=self._outlets.offer,
         )
         self._ledger = ledger
         self._watch_processes()
@@ -172,6 +172,7 @@ class Agent:
         self._undo.append(self._sampler.stop)
         self._scraper.start()
         self._undo.append(self._scraper.stop)
+        self._outlets.start()
         self._search()
         for name, work in (("search", self._search_loop), ("desk", self._desk_loop)):
             thread = threading.Thread(target=work, name=f"inferwatt-{name}", daemon=True)
@@ -179,16 +180,7 @@ class Agent:
             self._threads.append(thread)
 
     def _start_web(self) -> None:
-        web = self._settings.web
-        app = make_app(
-            lambda: self.keeper.snapshot,
-            find_requests=Answers(self._ledger, lambda: self.keeper.snapshot),
-            health=lambda: vitals.healthz(self, self._trouble(), has_failed=self._has_failed()),
-            static_dir=Path(__file__).parent / "web" / "static",
-            access=open_access(web),
-            process=read_process,
-        )
-        served = serve(app, web.listen)
+        served = open_web(self._settings, self._ledger, self._shown, self._healthz)
         self._undo.append(served.stop)
         self.url = served.url
 
@@ -259,6 +251,7 @@ class Agent:
                 self.keeper.finish()
             except Exception:
                 log.exception("the last figures could not be settled")
+            self._outlets.stop(_FLUSH_SECONDS)
         for end in reversed(undo):
             try:
                 end()
@@ -284,7 +277,11 @@ class Agent:
     def _bring_in(self, books: Books) -> frozenset[str]:
         if self._ledger is not None:
             vitals.bring_in_ledger(self._ledger, books)
+        vitals.bring_in_exports(self._outlets.health(), books)
         return vitals.bring_in(self, books, self._found.asked)
+
+    def _healthz(self) -> dict[str, object]:
+        return vitals.healthz(self, self._trouble(), has_failed=self._has_failed())
 
     def _trouble(self) -> list[str]:
         trouble = vitals.desk_trouble(self.keeper.ledger_error, self.keeper.silent_ns)

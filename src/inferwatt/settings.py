@@ -8,6 +8,7 @@ import msgspec
 
 from inferwatt.config import Loaded, load
 from inferwatt.engines.servers import EnginesConfig
+from inferwatt.export.settings import ExportConfig
 from inferwatt.ledger.sqlite import LedgerConfig
 from inferwatt.sources import SourcesConfig
 from inferwatt.sources.sampler import SamplingConfig
@@ -39,6 +40,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenants: TenantsSection = TenantsSection()
     ledger: LedgerConfig = LedgerConfig()
     web: WebConfig = WebConfig()
+    export: ExportConfig = ExportConfig()
 
 
 def state_folder(section: AgentSection) -> Path:

@@ -9,6 +9,7 @@ from inferwatt.books import Books
 from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.watch import REPLICAS, SILENT
+from inferwatt.export.exporter import OutletHealth
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found
@@ -65,6 +66,20 @@ def bring_in_ledger(ledger: Ledger, books: Books) -> None:
     """Bring the ledger's size on disk, and its files that were set aside, into the books."""
     books.count_to("inferwatt_ledger_set_aside_total", (), ledger.set_aside)
     books.gauge("inferwatt_ledger_size_bytes", (), ledger.size_bytes())
+
+
+def bring_in_exports(outlets: Iterable[OutletHealth], books: Books) -> None:
+    """Bring into the books how each exporter goes."""
+    for outlet in outlets:
+        books.count_to("inferwatt_exports_total", (outlet.name,), outlet.exports)
+        for reason, count in outlet.failures.items():
+            books.count_to("inferwatt_export_failures_total", (outlet.name, reason), count)
+        for reason, count in outlet.dropped.items():
+            books.count_to("inferwatt_export_dropped_total", (outlet.name, reason), count)
+        books.gauge("inferwatt_export_queued_requests", (outlet.name,), outlet.queued)
+        if outlet.last_success_unix_seconds is not None:
+            when = outlet.last_success_unix_seconds
+            books.gauge("inferwatt_export_last_success_timestamp_seconds", (outlet.name,), when)
 
 
 def desk_trouble(ledger_error: str, silent_ns: int) -> list[str]:

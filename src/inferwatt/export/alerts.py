@@ -189,6 +189,17 @@ METER: Final = (
         "Figures are kept in memory and tried again; they are lost if the agent ends now.",
     ),
     Alert(
+        "InferwattExportFailing",
+        "export-failing",
+        "(increase(inferwatt_export_failures_total[15m]) > 0\n"
+        "  unless on (instance, exporter) increase(inferwatt_exports_total[15m]) > 0)\nor\n"
+        "increase(inferwatt_export_dropped_total[15m]) > 0",
+        "5m",
+        TICKET,
+        "{{ $labels.instance }} cannot send to {{ $labels.exporter }}",
+        "{{ $value | humanize }} batches failed, or items were lost, in 15 minutes ({{ $labels.reason }}).",
+    ),
+    Alert(
         "InferwattTenantsFolded",
         "tenants-folded",
         "increase(inferwatt_tenants_folded_total[1h]) > 0",

@@ -214,6 +214,24 @@ _HEALTH = (
         "joules",
         MICRO,
     ),
+    counter("inferwatt_exports_total", "Batches of figures that an exporter has sent.", ("exporter",)),
+    counter(
+        "inferwatt_export_failures_total",
+        "Batches that were not taken, by reason; most are tried again.",
+        ("exporter", "reason"),
+    ),
+    counter(
+        "inferwatt_export_dropped_total",
+        "Requests and points that an exporter lost, by reason: refused for good, or too many waited.",
+        ("exporter", "reason"),
+    ),
+    gauge("inferwatt_export_queued_requests", "Requests that wait for an exporter.", ("exporter",)),
+    gauge(
+        "inferwatt_export_last_success_timestamp_seconds",
+        "When an exporter last sent something, since the Unix epoch.",
+        ("exporter",),
+        "seconds",
+    ),
     info("inferwatt_build_info", "The version of inferwatt and of its Python.", ("version", "python_version")),
 )
 

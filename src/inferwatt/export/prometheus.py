@@ -158,8 +158,8 @@ def _renew(kept: _Series, exemplars: Mapping[int, Exemplar]) -> None:
             known[bucket] = exemplar
             kept.ends[bucket] = _exemplar(exemplar)
     if len(exemplars) < len(known):
-        for bucket, exemplar in enumerate(known):
-            if exemplar is not None and bucket not in exemplars:
+        for bucket, old in enumerate(known):
+            if old is not None and bucket not in exemplars:
                 known[bucket], kept.ends[bucket] = None, ""
 
 

@@ -1,0 +1,31 @@
+"""The section `[export]`: where figures are sent besides `/metrics`, and what is left out everywhere."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+Label = Literal["server", "phase", "component", "cache", "outcome", "tier"]
+"""Labels that may be summed away: what is left still means something. Provenance never may."""
+Plain = str | int | float | bool | tuple[str, ...]
+
+
+class TextfileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[export.textfile]`: a page for node_exporter's textfile collector, written anew each time."""
+
+    path: str = ""
+    period_seconds: Seconds = 15.0
+
+
+class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[export]`.
+
+    `families_off` are families, by the names of docs/metrics.md, and `labels_off` labels that no exporter shows: their
+    series are added up. `other` is for exporters that a package of somebody else brings: `[export.other.NAME]`.
+    """
+
+    families_off: tuple[str, ...] = ()
+    labels_off: tuple[Label, ...] = ()
+    textfile: TextfileConfig = TextfileConfig()
+    other: Mapping[str, Mapping[str, Plain]] = {}
