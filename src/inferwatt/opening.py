@@ -65,3 +65,42 @@ def open_usage(found: Found, settings: SourcesConfig) -> tuple[CpuUsage | None, 
     except OSError as exc:
         what = f"the use of the CPU by processes cannot be read: {exc.strerror}"
         return None, (Lack(what, settings.proc_root, "mount /proc"),)
+
+
+def open_web(
+    settings: AgentConfig,
+    ledger: Ledger | None,
+    snapshot: Callable[[], Snapshot],
+    health: Callable[[], Mapping[str, object]],
+) -> Serving:
+    """Serve the page, the metrics and the API from a thread of their own.
+
+    Raises:
+        InferwattError: the port is taken, or who may see what is not configured well.
+    """
+    app = make_app(
+        snapshot,
+        find_requests=Answers(ledger, snapshot),
+        health=health,
+        static_dir=Path(__file__).parent / "web" / "static",
+        access=open_access(settings.web),
+        process=read_process,
+    )
+    return serve(app, settings.web.listen)
+
+
+def open_outlets(
+    settings: AgentConfig, host: str, started_unix_ns: int, snapshot: Callable[[], Snapshot]
+) -> tuple[Outlets, Callable[[], Snapshot], tuple[Lack, ...]]:
+    """Open the exporters; return them, and the snapshot without what is switched off.
+
+    Raises:
+        InferwattError: one is configured wrong, or its extra is not installed.
+    """
+    switches = Switches(settings.export.families_off, settings.export.labels_off)
+    exporters, lacks = open_all(settings.export, About(host, __version__, started_unix_ns))
+
+    def shown() -> Snapshot:
+        return switches.shown(snapshot())
+
+    return Outlets(exporters, shown), shown, lacks
