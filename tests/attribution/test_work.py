@@ -1,9 +1,8 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.work import Shape, Span, StepRows, StepStore, busy_time, from_spans, from_steps
+from inferwatt.attribution.work import Shape, StepRows, StepStore, busy_time, from_steps
 from inferwatt.records import Model
 
 SECOND = 1_000_000_000
@@ -65,56 +64,6 @@ def test_late_steps_are_put_where_they_belong() -> None:
     assert [found.t0_ns for found in store.overlapping(0, 1000)] == [200]
 
 
-def span(slot: int, start: float, first: float, end: float, prompt: float = 100.0, rate: float = 10.0) -> Span:
-    """Return the span of a request, times in seconds."""
-    return Span(slot, round(start * SECOND), round(first * SECOND), round(end * SECOND), prompt, 0.0, rate)
-
-
-def test_a_span_is_prefill_then_decode() -> None:
-    """Tokens of the prompt fall before the first token, those of the answer after it."""
-    work = from_spans([span(3, 0, 1, 3)], 0, 4 * SECOND, UNIT)
-
-    assert work is not None
-    assert work.prefill.tolist() == [True, False]
-    assert work.flops == pytest.approx([100.0, 20.0])
-    assert work.busy_ns == 3 * SECOND
-
-
-@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.integers(0, 50)), min_size=1, max_size=8))
-def test_ticks_lose_no_token(lives: list[tuple[int, int, int]]) -> None:
-    """However the ticks fall, the tokens of all ticks sum to the tokens of the requests."""
-    spans = [
-        span(i, start / 10, (start + wait) / 10, (start + wait + decode) / 10)
-        for i, (start, wait, decode) in enumerate(lives)
-    ]
-    found = [from_spans(spans, t * SECOND // 3, (t + 1) * SECOND // 3, UNIT) for t in range(60)]
-
-    computed = sum(float(work.flops.sum()) for work in found if work is not None)
-
-    expected = sum(100.0 * (wait > 0) + decode for _, wait, decode in lives)
-    assert computed == pytest.approx(expected)
-
-
-def test_two_that_decode_together_share_each_step() -> None:
-    """Steps are counted by the fastest member, not added over members."""
-    work = from_spans([span(0, 0, 0, 1, rate=20.0), span(1, 0, 0, 1, rate=10.0)], 0, SECOND, UNIT)
-
-    assert work is not None
-    assert work.steps.tolist() == [20.0]
-
-
-def test_seen_chunks_say_when_tokens_came() -> None:
-    """Where each chunk's time was seen, a tick has the tokens that came in it."""
-    life = span(0, 0, 0, 1)
-    life.chunk_ns = (SECOND // 10, SECOND // 5, SECOND)
-
-    work = from_spans([life], 0, SECOND // 2, UNIT)
-
-    assert work is not None
-    assert work.flops.sum() == 2.0
-
-
-def test_nobody_at_work_is_no_work() -> None:
-    """A tick between requests holds none."""
-    assert from_spans([span(0, 0, 1, 2)], 2 * SECOND, 3 * SECOND, UNIT) is None
+def test_no_steps_are_no_work() -> None:
+    """A tick without steps holds none."""
     assert from_steps([], 0, 1, UNIT) is None

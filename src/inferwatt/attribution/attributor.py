@@ -144,9 +144,9 @@ class Attributor:
         engine.add_request(request, self._slots)
 
     def sums(self, sums: Sums) -> None:
-        """Take what a server counted itself; of an unknown engine it is ignored."""
+        """Take what a server counted itself; of an unknown engine it is ignored, and so is what its passes did."""
         engine = self._engines.get(sums.engine)
-        if engine is not None and sums.t1_ns > sums.t0_ns:
+        if engine is not None and sums.t1_ns > sums.t0_ns and sums.steps is None:
             engine.add_sums(sums)
 
     def feed(self, record: Reading | Activity | Step | Request | Sums | Event) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from inferwatt.attribution.lag import MOST_NS, Lag
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
+from inferwatt.attribution.rebuild import from_spans
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
@@ -18,7 +19,6 @@ from inferwatt.attribution.work import (
     StepRows,
     StepStore,
     Work,
-    from_spans,
     from_steps,
     whole_step,
 )
@@ -57,7 +57,7 @@ class EngineState:
 
     def set_model(self, model: Model | None) -> None:
         """Take the model's shape."""
-        self._shape = Shape.of(model)
+        self._shape = self.lives.shape = Shape.of(model)
         self.shaped = model is not None and model.flops_per_token is not None
 
     # Steps and requests.
@@ -165,7 +165,8 @@ class EngineState:
             return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
         lives = self.lives.present(t0_ns, t1_ns)
         self._tier = max({life.tier for life in lives}, key=_RANK.__getitem__, default=Tier.REQUEST_SPAN)
-        return from_spans([self.lives.span(life, t1_ns) for life in lives], t0_ns, t1_ns, self._shape)
+        spans = [self.lives.span(life, t1_ns) for life in lives]
+        return from_spans(spans, t0_ns, t1_ns, self._shape, self.lives.pace.pace())
 
     @property
     def tier(self) -> Tier:
@@ -192,8 +193,10 @@ class EngineState:
                     rows.flops.sum(), rows.read_bytes.sum(), rows.seconds[0], has_prefill=bool(rows.prefill.any())
                 )
             return
-        prefill = self.lives.rates.prefill_seconds_per_token
-        if prefill is not None:
+        pace, prefill = self.lives.pace.pace(), self.lives.rates.prefill_seconds_per_token
+        if pace.step_seconds:
+            time.set_paced(pace.step_seconds, pace.seconds_per_flop)
+        elif prefill is not None:
             time.set_per_flop(prefill / self._shape.flops_per_token)
 
     # What the server counted itself.

@@ -5,7 +5,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from itertools import chain
 
-from inferwatt.attribution.work import Span
+import numpy as np
+
+from inferwatt.attribution.pace import PaceFit
+from inferwatt.attribution.rebuild import Span
+from inferwatt.attribution.work import Shape
 from inferwatt.records import Request, Tier
 from inferwatt.units import NS_PER_SECOND
 
@@ -16,6 +20,7 @@ _ENOUGH = 8
 _MIN_PROMPT_TOKENS = 16
 _GAIN = 0.1
 _SLACK = 1.5
+_PACED_SLACK = 1.2
 _PROMPT_TOKEN_IN_OUTPUT_TOKENS = 0.1
 """What a prompt token costs of an output token where nothing is learnt yet: the middle of the token prices that did
 best in our simulations of four loads (1/5 to 1/50)."""
@@ -103,6 +108,8 @@ class Lives:
 
     def __init__(self) -> None:
         self.rates = Rates()
+        self.pace = PaceFit()
+        self.shape = Shape()
         self.active: dict[int, Life] = {}
         self.changed = False
         """Whether anything was said of a request since `ended` was last asked."""
@@ -153,7 +160,14 @@ class Lives:
         for life in done:
             del self.active[life.slot]
             self._settled.append((life.record.arrival_ns, life.end_ns))
+            self._learn(life)
         return done
+
+    def _learn(self, life: Life) -> None:
+        """Learn the engine's pace from a request that is over."""
+        record = life.record
+        if record.end_ns is not None and record.first_token_ns is not None and not life.stepped:
+            self.pace.learn(record.first_token_ns, record.end_ns, (record.output_tokens or 0) - 1)
 
     def worked(self, t0_ns: int, t1_ns: int) -> bool:
         """Return whether any request was at work between two moments, the newest that were forgotten included."""
@@ -184,12 +198,9 @@ class Lives:
         if first_ns is None:
             first_ns = self._supposed_first(record, computed, expected_ns, end_ns)
         first_ns = min(max(first_ns, record.arrival_ns), end_ns)
-        start_ns = record.arrival_ns
-        if record.first_token_ns is not None and expected_ns:
-            start_ns = max(start_ns, first_ns - round(_SLACK * expected_ns))
         return Span(
             slot=life.slot,
-            start_ns=start_ns,
+            start_ns=self._start(life, computed, first_ns, round(_SLACK * expected_ns)),
             first_ns=first_ns,
             end_ns=end_ns,
             computed_tokens=computed,
@@ -197,6 +208,21 @@ class Lives:
             decode_tokens_per_second=self._decode_rate(record, first_ns, end_ns),
             chunk_ns=record.chunk_ns,
         )
+
+    def _start(self, life: Life, computed: int, first_ns: int, longest_ns: int) -> int:
+        """Return when the prompt began to be computed: waiting in the queue before it is no work."""
+        record = life.record
+        if record.first_token_ns is None:
+            return record.arrival_ns
+        flops = float(self.shape.flops(np.array([computed]), np.array([record.cached_tokens or 0]))[0])
+        pace = self.pace.pace()
+        if pace.step_seconds:
+            longest_ns = round(_PACED_SLACK * (pace.step_seconds + pace.seconds_per_flop * flops) * NS_PER_SECOND)
+        start_ns = self.pace.free_since(record.arrival_ns, first_ns)
+        if longest_ns:
+            start_ns = max(start_ns, first_ns - longest_ns)
+        self.pace.prefilled(life.slot, start_ns, first_ns, flops, computed)
+        return start_ns
 
     def _supposed_first(self, record: Request, computed: int, expected_ns: int, end_ns: int) -> int:
         """Return when prefill turned to decode, where nobody saw it: by the time that each token takes."""

@@ -17,6 +17,7 @@ _RIDGE = 0.001
 _ENOUGH = 4
 _LONGER = 1.2
 """A step that took longer than this times its reading was computing."""
+_LEAST_SECONDS = 1e-12
 _CONSTANT = np.array([1.0, 0.0])
 _ALL_SLOPE = np.array([0.0, 1.0])
 
@@ -68,6 +69,10 @@ class StepTime:
         """Set what a FLOP takes where steps are not known: from how long prompts took to their first token."""
         self._given = Roofline(0.0, self._given.per_byte, 0.0, seconds_per_flop)
 
+    def set_paced(self, step_seconds: float, seconds_per_flop: float) -> None:
+        """Set the pace that requests' times tell, where steps are not known."""
+        self._given = Roofline(step_seconds, self._given.per_byte, 0.0, seconds_per_flop)
+
     def roofline(self) -> Roofline:
         """Return what is known by now."""
         given = self._given
@@ -100,7 +105,7 @@ class StepTime:
             columns = flops[rows] * per_step[each], read_bytes[rows] * per_step[each]
             own[rows] = shapley(columns, each, len(steps), line.beyond_floor) * steps[each]
         expected = (line.floor + beyond) * steps
-        scale = np.divide(seconds, expected, out=np.zeros(len(steps)), where=expected > 0)
+        scale = np.divide(seconds, expected, out=np.zeros(len(steps)), where=expected > _LEAST_SECONDS)
         if self._reading.observations < _ENOUGH:
             scale = np.minimum(scale, 1.0)
         result: Floats = own * scale[group]

@@ -5,7 +5,7 @@ the same requests were at work. Rows hold the part that lies inside the tick.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -180,95 +180,3 @@ def whole_step(step: StepRows, shape: Shape) -> Work:
     work = from_steps([step], step.t0_ns, max(step.t1_ns, step.t0_ns + 1), shape)
     assert work is not None
     return work
-
-
-@dataclass(slots=True)
-class Span:
-    """What is known, or supposed, of when one request was computed.
-
-    Prefill lasts from `start_ns` to `first_ns`, decode from there to `end_ns` (far away while it is open).
-    """
-
-    slot: int
-    start_ns: int
-    first_ns: int
-    end_ns: int
-    computed_tokens: float
-    cached_tokens: float
-    decode_tokens_per_second: float
-    chunk_ns: tuple[int, ...] = ()
-
-
-def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape) -> Work | None:
-    """Rebuild the work inside the tick from the spans of requests; None where none was at work.
-
-    The tick is cut where a request begins, turns to decode, or ends. In each stretch every decoding member makes
-    tokens at its own rate, every step makes one token for each, and a prefill spreads evenly over its time.
-    """
-    present = [s for s in spans if s.start_ns < t1_ns and s.end_ns > t0_ns]
-    if not present:
-        return None
-    slot, start, first, end = np.array([(s.slot, s.start_ns, s.first_ns, s.end_ns) for s in present]).T
-    cuts = np.unique(np.clip(np.concatenate([start, first, end, [t0_ns, t1_ns]]), t0_ns, t1_ns))
-    left, right = cuts[:-1, None], cuts[1:, None]
-    member = (start <= left) & (end >= right)
-    prefill = member & (right <= first)
-    group, column = np.nonzero(member)
-    if len(group) == 0:
-        return None
-    seconds = (cuts[1:] - cuts[:-1]) / NS_PER_SECOND
-    is_prefill = prefill[group, column]
-    new_tokens, context_tokens = _tokens(present, start, first, cuts, group, column, is_prefill)
-    decode_tokens = np.where(is_prefill, 0.0, new_tokens)
-    steps = np.zeros(len(seconds))
-    np.maximum.at(steps, group, decode_tokens)
-    used = np.bincount(group, minlength=len(seconds)) > 0
-    steps = np.where(used, np.maximum(steps, seconds), 0.0)
-    return Work(
-        slot=slot[column],
-        prefill=is_prefill,
-        flops=shape.flops(new_tokens, context_tokens),
-        read_bytes=_read_bytes(shape, is_prefill, new_tokens, context_tokens, group, steps),
-        group=group,
-        seconds=seconds,
-        steps=steps,
-        busy_ns=int(((cuts[1:] - cuts[:-1]) * used).sum()),
-    )
-
-
-def _read_bytes(
-    shape: Shape, is_prefill: Bools, new_tokens: Floats, context_tokens: Floats, group: Ints, steps: Floats
-) -> Floats:
-    """Return what rows of several steps read, bytes: a decoding one its cache with every token, a prompt its own once.
-
-    What experts are touched is told for the mean step of the stretch.
-    """
-    read = np.where(
-        is_prefill,
-        shape.kv_bytes(new_tokens, context_tokens),
-        new_tokens * shape.kv_bytes(np.ones(len(group)), context_tokens),
-    )
-    each = new_tokens / np.maximum(steps, 1.0)[group]
-    return read + shape.expert_bytes_of(each, group, len(steps)) * np.maximum(steps, 1.0)[group]
-
-
-def _tokens(
-    present: Sequence[Span], start: Ints, first: Ints, cuts: Ints, group: Ints, column: Ints, is_prefill: Bools
-) -> tuple[Floats, Floats]:
-    """Return each row's new tokens and its mean context inside its stretch."""
-    known = [(s.computed_tokens, s.cached_tokens, s.decode_tokens_per_second) for s in present]
-    computed, cached, rate = np.array(known, dtype=np.float64).T
-    left, right = cuts[group], cuts[group + 1]
-    seconds = (right - left) / NS_PER_SECOND
-    prefill_seconds = np.maximum(first - start, 1)[column] / NS_PER_SECOND
-    done_seconds = ((left + right) / 2 - np.where(is_prefill, start[column], first[column])) / NS_PER_SECOND
-    prefill_new = computed[column] * seconds / prefill_seconds
-    prefill_context = cached[column] + computed[column] * done_seconds / prefill_seconds - prefill_new / 2
-    decode_new = rate[column] * seconds
-    seen = np.array([bool(s.chunk_ns) for s in present])[column] & ~is_prefill
-    for i in np.flatnonzero(seen):
-        decode_new[i] = sum(left[i] < t <= right[i] for t in present[column[i]].chunk_ns)
-    decode_context = cached[column] + computed[column] + rate[column] * done_seconds
-    return np.where(is_prefill, prefill_new, decode_new), np.where(
-        is_prefill, np.maximum(prefill_context, 0.0), decode_context
-    )

@@ -1,0 +1,52 @@
+"""How fast an engine works, from the times of its requests alone."""
+
+import numpy as np
+import pytest
+
+from inferwatt.attribution.pace import PaceFit
+
+MS = 1_000_000
+STEP, FLOP = 0.008, 2e-15
+
+
+def taught() -> PaceFit:
+    """Return what is learnt of an engine with steps of 8 ms, whose prompts of 2048 tokens take 66 ms in their step."""
+    fit, random, now_ns = PaceFit(), np.random.default_rng(1), 0
+    flops = 2048 * 16e9
+    for number in range(60):
+        decoded, prompts = int(random.integers(50, 300)), int(random.integers(0, 10))
+        first_ns = now_ns
+        end_ns = first_ns + round(((decoded - prompts) * STEP + prompts * flops * FLOP) * 1e9)
+        for each in range(prompts):
+            start_ns = first_ns + each * 70 * MS
+            fit.prefilled(100 * number + each, start_ns, start_ns + round(flops * FLOP * 1e9), flops, 2048)
+        fit.learn(first_ns, end_ns, decoded)
+        now_ns = end_ns + 100 * MS
+    return fit
+
+
+def test_steps_and_prompts_are_told_apart() -> None:
+    """The time between first and last token is steps and the prompts of others: both come back."""
+    pace = taught().pace()
+
+    assert pace.step_seconds == pytest.approx(STEP, rel=0.03)
+    assert pace.seconds_per_flop == pytest.approx(FLOP, rel=0.05)
+
+
+def test_few_requests_tell_nothing() -> None:
+    """Before eight have ended nothing is said, and one of a few tokens never counts."""
+    fit = PaceFit()
+    for _ in range(20):
+        fit.learn(0, 100 * MS, 3)
+    assert fit.pace().step_seconds == 0
+
+
+def test_the_first_come_is_the_first_served() -> None:
+    """A prompt is not begun before the one that came earlier is done; what ended with it was computed beside it."""
+    fit = PaceFit()
+    fit.prefilled(0, 0, 50 * MS, 1.0, 10)
+    fit.prefilled(1, 10 * MS, 120 * MS, 1.0, 10)
+
+    assert fit.free_since(20 * MS, 200 * MS) == 120 * MS
+    assert fit.free_since(20 * MS, 120 * MS) == 50 * MS
+    assert fit.free_since(60 * MS, 100 * MS) == 60 * MS
