@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import numpy as np
 from benchmarks.truth.cases import Group, Task, chosen, tasks
 from benchmarks.truth.rules import best_price, live_residence
 from benchmarks.truth.scores import Score, score
-from inferwatt import recording, simulating
+from inferwatt import recording, simulating_disk
 from inferwatt.recording import Recording
 from inferwatt.records import Reading, Request, Rule, Tier
 from inferwatt.replay import ReplayResult, replay_recording
@@ -44,15 +45,15 @@ class Scored:
     rules: dict[str, Score] = field(default_factory=dict)
 
     @property
-    def best_rule(self) -> Score:
+    def best_rule(self) -> tuple[str, Score]:
         """The simple rule that misplaces least."""
-        return min(self.rules.values(), key=lambda scored: scored.misplaced)
+        return min(self.rules.items(), key=lambda item: item[1].misplaced)
 
 
 def measure(task: Task, folder: Path) -> Scored:
     """Simulate a world into `folder`, replay it in every way, and score each."""
     run = simulate(task.world)
-    simulating.write(folder, run)
+    simulating_disk.write(folder, run)
     source = recording.read(folder)
     if source.rejected:
         raise SystemExit(f"the recording has lines that cannot be read: {source.rejected[0]}")
@@ -95,6 +96,31 @@ def _line(label: str, row: Score) -> str:
     return " ".join([f"{label:22}", *cells, width]).rstrip()
 
 
+def summary(scores: dict[str, Scored]) -> Iterator[str]:
+    """Yield the table of docs/simulate.md: what ours misplace, and the best and the usual simple rule."""
+    heads = ("load", "group", "`step_exact`", "request median, p95", "covered", "`step_reconstructed`")
+    yield f"| {' | '.join((*heads, 'best simple rule', 'output tokens'))} |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, scored in scores.items():
+        exact, rebuilt = scored.tiers[Tier.STEP_EXACT], scored.tiers[Tier.STEP_RECONSTRUCTED]
+        rule, best = scored.best_rule
+        cells = [
+            name,
+            scored.group,
+            _percent(exact.misplaced),
+            f"{_percent(exact.median)}, {_percent(exact.p95)}",
+            f"{exact.covered or 0.0:.0%}",
+            _percent(rebuilt.misplaced),
+            f"{_percent(best.misplaced)} ({rule})",
+            _percent(scored.rules[Rule.OUTPUT_TOKENS.value].misplaced),
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.1f}%"
+
+
 def figures(scores: dict[str, Scored]) -> dict[str, float]:
     """Return the figures of the JSON line: those of the first two groups, and apart what nobody can learn."""
     learnable = [scored for scored in scores.values() if scored.group in {"loads", "forms"}]
@@ -123,9 +149,9 @@ def _figures(scores: list[Scored], prefix: str) -> dict[str, float]:
     exact = [scored.tiers[Tier.STEP_EXACT] for scored in scores]
     rebuilt = [scored.tiers[Tier.STEP_RECONSTRUCTED] for scored in scores]
     ratios = [
-        scored.tiers[Tier.STEP_EXACT].misplaced / scored.best_rule.misplaced
+        scored.tiers[Tier.STEP_EXACT].misplaced / scored.best_rule[1].misplaced
         for scored in scores
-        if scored.best_rule.misplaced > WORTH
+        if scored.best_rule[1].misplaced > WORTH
     ]
     errors = [error for row in exact for error in row.errors]
     named = {
@@ -164,6 +190,7 @@ def main() -> None:
         for name, task in chosen(found, names).items():
             scores[name] = measure(task, (given.keep or Path(temporary)) / name)
             show(name, scores[name])
+    print("", *summary(scores), sep="\n")
     rounded = {key: round(value, 4) for key, value in figures(scores).items()}
     machine = {"cpu": platform.processor() or platform.machine(), "python": platform.python_version()}
     notes = (

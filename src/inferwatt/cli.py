@@ -10,6 +10,7 @@ import click
 from inferwatt import __version__
 from inferwatt.errors import ConfigError, InferwattError
 from inferwatt.printing import print_command
+from inferwatt.simulating import simulate_command
 
 if TYPE_CHECKING:
     from inferwatt.demo.session import Options
@@ -273,3 +274,4 @@ def engines(config: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(print_command)
+cli.add_command(simulate_command)

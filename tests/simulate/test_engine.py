@@ -18,7 +18,10 @@ from inferwatt.simulate.world import Run, World, simulate
 
 def served(wishes: list[Wish], scheduler: Scheduler | None = None, climate: Climate | None = None) -> Trace:
     """Return what an engine does with these requests."""
-    return Engine(Costs(), SHAPE, scheduler or Scheduler(), climate or Climate(), 1).serve(wishes, 0)
+    engine = Engine(Costs(), SHAPE, scheduler or Scheduler(), climate or Climate(), seed=1, start_ns=0)
+    engine.add(wishes)
+    engine.work()
+    return engine.trace
 
 
 def requests(run: Run) -> list[Request]:

@@ -6,7 +6,9 @@ is sent back and computed again. Computed are prompt - cached + output - 1 token
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -34,31 +36,48 @@ class Scheduler:
 
 
 class Engine:
-    """Serves a load to its end."""
+    """Serves requests as they come, step by step; `trace` is what it did."""
 
-    def __init__(self, costs: Costs, shape: Model, scheduler: Scheduler, climate: Climate, seed: int) -> None:
+    def __init__(
+        self, costs: Costs, shape: Model, scheduler: Scheduler, climate: Climate, *, seed: int, start_ns: int
+    ) -> None:
         self._cost = StepCosts(costs, shape)
         self._shape = shape
         self._scheduler = scheduler
         self._weather = Weather(climate, self._cost, seed)
         self._rng = np.random.default_rng(seed)
-        self._running: list[Sequence] = []
+        self._coming: deque[Sequence] = deque()
         self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._start_ns = self._now_ns = start_ns
+        self._count = 0
+        self.trace = Trace()
 
-    def serve(self, wishes: list[Wish], start_ns: int) -> Trace:
-        """Return what the engine did with `wishes`, which are in order of arrival."""
-        trace = Trace([Sequence(number, wish) for number, wish in enumerate(wishes)])
-        coming = deque(trace.sequences)
-        now_ns = start_ns
-        while coming or self._waiting or self._running:
+    @property
+    def open_requests(self) -> int:
+        """How many have come, or will, and have not ended."""
+        return len(self._coming) + len(self._waiting) + len(self._running)
+
+    def add(self, wishes: Iterable[Wish]) -> None:
+        """Take requests in order of arrival."""
+        for wish in wishes:
+            sequence = Sequence(self._count, wish)
+            self._count += 1
+            self.trace.sequences.append(sequence)
+            self._coming.append(sequence)
+
+    def work(self, until_ns: float = inf) -> None:
+        """Run all steps that begin before `until_ns`."""
+        while self.open_requests and self._now_ns < until_ns:
             if not self._waiting and not self._running:
-                now_ns = max(now_ns, coming[0].wish.arrival_ns)
-            while coming and coming[0].wish.arrival_ns <= now_ns:
-                self._waiting.append(coming.popleft())
-            self._give_up(now_ns)
+                self._now_ns = max(self._now_ns, self._coming[0].wish.arrival_ns)
+                if self._now_ns >= until_ns:
+                    return
+            while self._coming and self._coming[0].wish.arrival_ns <= self._now_ns:
+                self._waiting.append(self._coming.popleft())
+            self._give_up(self._now_ns)
             if self._running or self._waiting:
-                now_ns = self._step(trace, now_ns, (now_ns - start_ns) / SECOND_NS)
-        return trace
+                self._now_ns = self._step(self.trace, self._now_ns, (self._now_ns - self._start_ns) / SECOND_NS)
 
     def _give_up(self, now_ns: int) -> None:
         """Let go of requests whose clients have gone."""

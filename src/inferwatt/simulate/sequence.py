@@ -61,7 +61,7 @@ class Sequence:
 class Trace:
     """What an engine did: its steps, row by row, and its sequences."""
 
-    sequences: list[Sequence]
+    sequences: list[Sequence] = field(default_factory=list)
     t0_ns: list[int] = field(default_factory=list)
     t1_ns: list[int] = field(default_factory=list)
     joules: list[float] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """What is told of an engine's work: its steps, its requests as a witness saw them, its sums. Pure."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,24 +42,35 @@ def told_requests(
     """Return the requests as the witness saw them."""
     delays = rng.exponential(witness.late_seconds * SECOND_NS, (len(trace.sequences), 2)).astype(np.int64)
     for seq, (late_first, late_last) in zip(trace.sequences, delays.tolist(), strict=True):
-        yield _request(seq, engine, model, witness.chunks, late_first, late_last)
+        yield told_request(seq, engine, model, chunks=witness.chunks, late_ns=(late_first, late_last))
 
 
-def _request(seq: Sequence, engine: str, model: str, chunks: bool, late_first: int, late_last: int) -> Request:
+def told_arrival(seq: Sequence, engine: str, model: str) -> Request:
+    """Return what is known of a request when it comes."""
     wish = seq.wish
-    first_ns = seq.token_ns[0] + late_first if seq.token_ns else None
-    end_ns = (seq.token_ns[-1] if seq.aborted_ns is None else seq.aborted_ns) + late_last
-    seen = tuple(dict.fromkeys(moment + late_first for moment in seq.token_ns)) if chunks else ()
     return Request(
         name_of(seq.number),
         engine,
         model,
         tenant=wish.tenant or UNKNOWN_TENANT,
         arrival_ns=wish.arrival_ns,
-        first_token_ns=first_ns,
-        end_ns=max(end_ns, first_ns or 0, *seen[-1:]),
         prompt_tokens=wish.prompt_tokens,
         cached_tokens=seq.restart_at,
+    )
+
+
+def told_request(
+    seq: Sequence, engine: str, model: str, *, chunks: bool = False, late_ns: tuple[int, int] = (0, 0)
+) -> Request:
+    """Return a request that has ended, its first and its last token seen so much later."""
+    late_first, late_last = late_ns
+    first_ns = seq.token_ns[0] + late_first if seq.token_ns else None
+    end_ns = (seq.token_ns[-1] if seq.aborted_ns is None else seq.aborted_ns) + late_last
+    seen = tuple(dict.fromkeys(moment + late_first for moment in seq.token_ns)) if chunks else ()
+    return replace(
+        told_arrival(seq, engine, model),
+        first_token_ns=first_ns,
+        end_ns=max(end_ns, first_ns or 0, *seen[-1:]),
         output_tokens=seq.generated,
         outcome=Outcome.FINISHED if seq.done else Outcome.ABORTED,
         chunk_ns=seen,

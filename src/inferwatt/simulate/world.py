@@ -89,8 +89,7 @@ def simulate(world: World) -> Run:
     """Return the run of a world."""
     rng = np.random.default_rng(world.seed)
     start_ns = _START_NS + round(world.lead_seconds * SECOND_NS)
-    server = Server(world.costs, world.shape, world.scheduler, world.climate, world.seed)
-    trace = server.serve(_wishes(world, rng, start_ns), start_ns)
+    trace = _served(world, _wishes(world, rng, start_ns), start_ns)
     span_ns = (_START_NS, max(start_ns, *trace.t1_ns) + round(world.tail_seconds * SECOND_NS))
     told, devices = world.told_shape or world.shape, _devices(world)
     names = tuple(device.device for device in devices)
@@ -121,6 +120,13 @@ def true_energy(trace: Trace, idle_watts: float, span_ns: tuple[int, int], share
     watts[1::2] = np.array(trace.joules) / ((t1 - t0) / SECOND_NS)
     kept = np.diff(knots) > 0
     return Energy(knots[np.append(kept, True)], watts[kept] * share)
+
+
+def _served(world: World, wishes: list[Wish], start_ns: int) -> Trace:
+    server = Server(world.costs, world.shape, world.scheduler, world.climate, seed=world.seed, start_ns=start_ns)
+    server.add(wishes)
+    server.work()
+    return server.trace
 
 
 def _devices(world: World) -> tuple[Device, ...]:

@@ -62,6 +62,7 @@ class SourcesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sysfs_root: str = "/sys"
     proc_root: str = "/proc"
     disabled: tuple[str, ...] = ()
+    simulated: str = ""
     cloud_metadata: bool = True
     amdsmi: AmdsmiConfig = AmdsmiConfig()
     redfish: tuple[RedfishConfig, ...] = ()
