@@ -178,11 +178,12 @@ def main() -> None:
     parser.add_argument("--loads", default="", help="names or groups, with commas between; all else")
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK_REQUESTS} requests a load")
     parser.add_argument("--requests", type=int, help="at most so many requests a load")
+    parser.add_argument("--repeat", type=int, default=1, help="each load so often, with other seeds")
     parser.add_argument("--trace", type=Path, default=os.environ.get(TRACE), help="CSV of real requests")
     parser.add_argument("--keep", type=Path, help="keep the recordings in this folder")
     given = parser.parse_args()
     most = given.requests or (QUICK_REQUESTS if given.quick else 10**9)
-    found = tasks(given.which, most, Path(given.trace) if given.trace else None)
+    found = tasks(given.which, most, Path(given.trace) if given.trace else None, given.repeat)
     names = [name for name in given.loads.split(",") if name]
     scores = {}
     began = time.perf_counter()

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,15 @@ def test_what_is_reported_on_was_not_tuned_on() -> None:
     assert list(tuned) == list(reported)
     assert not {task.world.seed for task in tuned.values()} & {task.world.seed for task in reported.values()}
     assert all(tuned[name].world.costs != reported[name].world.costs for name in tuned)
+
+
+def test_a_load_is_repeated_with_other_seeds() -> None:
+    """Each time it is another run of the same world."""
+    repeated = tasks("tune", 10, None, repeat=2)
+    first, second = repeated["chat"].world, repeated["chat#2"].world
+
+    assert first.seed != second.seed
+    assert replace(second, seed=first.seed) == first
 
 
 def test_misplaced_is_half_the_difference() -> None:

@@ -19,6 +19,7 @@ from inferwatt.simulate.world import World
 DATA = Path(__file__).with_name("loads.toml")
 TRACED = "azure"
 """The load that a real trace replaces, where there is one."""
+_BETWEEN_SEEDS = 100_000
 Group = Literal["loads", "forms", "unlearnable", "sensor"]
 Overrides = dict[str, Any]
 
@@ -46,6 +47,7 @@ class Form(msgspec.Struct, forbid_unknown_fields=True):
     told: Literal["all", "nothing"] = "all"
     told_times: dict[str, float] = {}
     peaks: bool = True
+    world: Overrides = {}
     devices: tuple[float, ...] = ()
 
 
@@ -67,8 +69,11 @@ class Task:
     world: World
 
 
-def tasks(which: str, requests: int, trace: Path | None) -> dict[str, Task]:
-    """Return the worlds of a set ("tune" or "report") by name, each with at most so many requests."""
+def tasks(which: str, requests: int, trace: Path | None, repeat: int = 1) -> dict[str, Task]:
+    """Return the worlds of a set ("tune" or "report") by name, each with at most so many requests.
+
+    Each is there `repeat` times, with other seeds.
+    """
     cases = msgspec.convert(tomllib.loads(DATA.read_text()), Cases)
     rows = read_trace(trace) if trace else ()
     found = {}
@@ -82,7 +87,9 @@ def tasks(which: str, requests: int, trace: Path | None) -> dict[str, Task]:
         )
         for name in case.forms:
             world = laid_over(world, cases.forms[name])
-        found[case.name] = Task(case.group, world)
+        for turn in range(repeat):
+            name = case.name if turn == 0 else f"{case.name}#{turn + 1}"
+            found[name] = Task(case.group, replace(world, seed=case.seed + turn * _BETWEEN_SEEDS))
     return found
 
 
@@ -90,7 +97,7 @@ def laid_over(world: World, form: Form) -> World:
     """Return the world in another form."""
     shape = EXPERTS if form.shape == "experts" else world.shape
     return replace(
-        world,
+        replace(world, **form.world),
         shape=shape,
         told_shape=_told(shape, form) or world.told_shape,
         told_peaks=world.told_peaks and form.peaks,
@@ -133,4 +140,6 @@ def chosen(found: dict[str, Task], names: Sequence[str]) -> dict[str, Task]:
     unknown = [name for name in names if name not in found and name not in groups]
     if unknown:
         raise SystemExit(f"there is no load {unknown[0]}; one of: {', '.join(found)}; or a group: {', '.join(groups)}")
-    return {name: task for name, task in found.items() if not names or name in names or task.group in names}
+    return {
+        name: task for name, task in found.items() if not names or {name, name.partition("#")[0], task.group} & {*names}
+    }

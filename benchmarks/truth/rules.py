@@ -42,11 +42,15 @@ def live_residence(truth: Mapping[str, Truth], requests: Mapping[str, Request], 
 
 
 def _counted_joules(readings: Sequence[Reading], moments: Floats) -> Floats:
-    """Return what all counters together showed at these moments, between their changes by a straight line."""
+    """Return what all counters together showed at these moments, between their changes by a straight line.
+
+    Where power is shown, its sum over time stands for a counter.
+    """
     total = np.zeros(len(moments))
     for device in {reading.device for reading in readings}:
-        rows = [(row.t_ns, row.counter_uj or 0) for row in readings if row.device == device]
-        times, counters = np.array(rows, dtype=np.float64).T
+        rows = [(row.t_ns, row.counter_uj or 0, row.power_mw or 0) for row in readings if row.device == device]
+        times, counters, powers = np.array(rows, dtype=np.float64).T
+        counters = counters + np.concatenate([[0.0], np.cumsum(np.diff(times) * powers[1:])]) / 1e6
         moved = np.diff(counters, prepend=-1.0) > 0
         total += np.interp(moments, times[moved], counters[moved]) / 1e6
     return total

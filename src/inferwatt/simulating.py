@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-LOADS = ("chat", "light", "mixed", "mixed_light", "long", "bursty", "prefixes", "tenants", "leavers", "azure")
+LOADS = ("chat", "light", "mixed", "mixed_light", "long", "bursty", "prefixes", "tenants", "crowd", "leavers", "azure")
 """The names of inferwatt.simulate.loads, which is loaded only when it is used; a test compares."""
 SECONDS = 60.0
 _FOLDER = click.Path(file_okay=False, path_type=Path)

@@ -65,6 +65,17 @@ def test_a_gain_is_a_gain() -> None:
     assert ratio == pytest.approx(1.05, rel=1e-4)
 
 
+def test_power_is_an_average_renewed_at_each_tick() -> None:
+    """A meter without a counter shows the mean power of its last tick in milliwatts."""
+    seen = readings(Meter(shows_power=True), energy(), "gpu-0", SPAN, np.random.default_rng(1))
+    rows = [record for record in seen if isinstance(record, Reading)]
+    watts = {round((row.power_mw or 0) / 1000) for row in rows}
+
+    assert all(row.counter_uj is None for row in rows)
+    assert {50, 100, 700} <= watts
+    assert sum(row.power_mw or 0 for row in rows) * 0.02 / 1000 == pytest.approx(3250.0, rel=0.03)
+
+
 def test_lost_samples_are_absent_and_failed_ones_are_events() -> None:
     """Of 500 polls some are not there, and each failed one says so."""
     meter = Meter(lost_ratio=0.1, failed_ratio=0.05)

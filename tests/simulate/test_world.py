@@ -7,6 +7,7 @@ import pytest
 
 from inferwatt.records import Phase, Reading, Request, Step
 from inferwatt.simulate.loads import LOADS, shortened
+from inferwatt.simulate.witness import Witness
 from inferwatt.simulate.world import Run, World, simulate
 
 
@@ -55,6 +56,24 @@ def test_steps_keep_the_limits_of_the_scheduler() -> None:
     assert max(len(step.members) for step in steps) <= 32
     assert all(a.t1_ns <= b.t0_ns for a, b in pairwise(steps))
     assert any({phase for *_, phase in step.members} == {Phase.PREFILL, Phase.DECODE} for step in steps)
+
+
+def test_what_is_hidden_of_a_step_is_not_in_its_told_time() -> None:
+    """A server that does something between steps tells later beginnings, and the truth is the same."""
+    plain, hidden = small("chat"), simulate(World(shortened(LOADS["chat"], 40), witness=Witness(hidden_seconds=0.0005)))
+    steps = [[r for r in run.records if isinstance(r, Step)] for run in (plain, hidden)]
+
+    assert {b.t0_ns - a.t0_ns for a, b in zip(*steps, strict=True)} == {500_000}
+    assert [step.t1_ns for step in steps[0]] == [step.t1_ns for step in steps[1]]
+    assert plain.truth == hidden.truth
+
+
+def test_uneven_power_is_the_same_energy() -> None:
+    """Static power alone in a step's overhead, and the more afterwards: the whole is what it was."""
+    even, uneven = small("mixed"), simulate(World(shortened(LOADS["mixed"], 40), uneven=True))
+
+    assert uneven.total_joules == pytest.approx(even.total_joules, rel=1e-9)
+    assert [r for r in even.records if isinstance(r, Reading)] != [r for r in uneven.records if isinstance(r, Reading)]
 
 
 def test_equal_seeds_are_equal_runs() -> None:

@@ -109,6 +109,7 @@ LOADS = {
         7.0,
         about="two tenants: one chats, one has documents read",
     ),
+    "crowd": Load((_CHAT,), 25.0, 600, about="chat at three times the rate"),
     "leavers": Load(
         (Kind(Lengths(500, 1.2, 8, 8192), Lengths(150, 1.0, 4, 2048), impatient_ratio=0.4),),
         8.0,

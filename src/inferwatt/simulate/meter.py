@@ -22,7 +22,10 @@ _SHORTEST_WINDOW_SECONDS = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """How a counter is, and how it is polled; times in seconds."""
+    """How a counter is, and how it is polled; times in seconds.
+
+    With `shows_power` it shows no counter but power, averaged over the window (at least a tick), renewed at each tick.
+    """
 
     tick_seconds: float = 0.1
     phase_ratio: float | None = None
@@ -37,6 +40,7 @@ class Meter:
     poll_jitter_seconds: float = 0.0002
     lost_ratio: float = 0.0
     failed_ratio: float = 0.0
+    shows_power: bool = False
 
 
 class Energy:
@@ -81,26 +85,44 @@ def readings(
     """Return what a poll of the counter sees from the first to the last moment of `span_ns`."""
     start_ns, end_ns = span_ns
     seconds = (end_ns - start_ns) / SECOND_NS
-    tick_seconds, counter_uj = _ticks(meter, energy, seconds, rng)
+    tick_seconds, shown = (_powers if meter.shows_power else _ticks)(meter, energy, seconds, rng)
     polls = np.arange(0.0, seconds, meter.poll_seconds)
     polls = polls + np.abs(rng.normal(0.0, meter.poll_jitter_seconds, len(polls)))
-    seen = counter_uj[np.maximum(np.searchsorted(tick_seconds, polls, side="right") - 1, 0)]
+    seen = shown[np.maximum(np.searchsorted(tick_seconds, polls, side="right") - 1, 0)]
     luck = rng.random(len(polls))
-    for moment, uj, chance in zip(polls.tolist(), seen.tolist(), luck.tolist(), strict=True):
+    for moment, value, chance in zip(polls.tolist(), seen.tolist(), luck.tolist(), strict=True):
         t_ns = start_ns + round(moment * SECOND_NS)
         if chance < meter.failed_ratio:
             yield Event(t_ns, EventKind.READ_FAILURE, device=device)
         elif chance >= meter.failed_ratio + meter.lost_ratio:
-            yield Reading(t_ns, device, counter_uj=uj)
+            yield Reading(t_ns, device, **{"power_mw" if meter.shows_power else "counter_uj": value})
 
 
 def _ticks(meter: Meter, energy: Energy, seconds: float, rng: np.random.Generator) -> tuple[Floats, Ints]:
     """Return when the counter moves and what it then shows, beginning before the first poll."""
-    phase = rng.random() if meter.phase_ratio is None else meter.phase_ratio
-    regular = (np.arange(-1, int(seconds / meter.tick_seconds) + 2) + phase) * meter.tick_seconds
-    moments = np.maximum.accumulate(regular + rng.normal(0.0, meter.jitter_seconds, len(regular)))
+    moments = _moments(meter, seconds, rng)
     shown = energy.averaged_joules(np.maximum(moments - meter.lag_seconds, 0.0), meter.window_seconds)
     gained = np.diff(shown, prepend=0.0) * (1.0 + rng.normal(0.0, meter.noise_ratio, len(shown)))
     joules = np.cumsum(np.maximum(gained, 0.0)) * meter.gain
     begun_mj = int(rng.integers(1_000_000, 1_000_000_000))
     return moments, (np.floor(joules * 1000.0).astype(np.int64) + begun_mj) * _UJ_PER_MJ
+
+
+def _powers(meter: Meter, energy: Energy, seconds: float, rng: np.random.Generator) -> tuple[Floats, Ints]:
+    """Return when the shown power is renewed, and what it then is, mW."""
+    moments, window = _moments(meter, seconds, rng), max(meter.window_seconds, meter.tick_seconds)
+    until = np.maximum(moments - meter.lag_seconds, 0.0)
+    since = np.maximum(until - window, 0.0)
+    watts = np.divide(
+        energy.joules(until) - energy.joules(since), until - since, out=np.zeros_like(until), where=until > since
+    )
+    noisy = watts * meter.gain * (1.0 + rng.normal(0.0, meter.noise_ratio, len(watts)))
+    return moments, np.rint(noisy * 1000.0).astype(np.int64)
+
+
+def _moments(meter: Meter, seconds: float, rng: np.random.Generator) -> Floats:
+    """Return when what is shown is renewed, beginning before the first poll."""
+    phase = rng.random() if meter.phase_ratio is None else meter.phase_ratio
+    regular = (np.arange(-1, int(seconds / meter.tick_seconds) + 2) + phase) * meter.tick_seconds
+    moments: Floats = np.maximum.accumulate(regular + rng.normal(0.0, meter.jitter_seconds, len(regular)))
+    return moments

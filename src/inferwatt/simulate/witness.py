@@ -13,7 +13,8 @@ from inferwatt.simulate.sequence import SECOND_NS, Sequence, Trace
 class Witness:
     """What is seen of the requests beside their steps: how late, with which chunks and sums.
 
-    `steps` false leaves the steps out; `sums` are what the server tells of each `step`, or nothing.
+    `steps` false leaves the steps out; `sums` are what the server tells of each `step`, or nothing. `hidden_seconds`
+    at the beginning of each step are not in its told time: the server does something between steps.
     """
 
     late_seconds: float = 0.0002
@@ -21,6 +22,7 @@ class Witness:
     steps: bool = True
     chunks: bool = False
     sums: str = ""
+    hidden_seconds: float = 0.0
 
 
 def name_of(number: int) -> str:
@@ -28,12 +30,13 @@ def name_of(number: int) -> str:
     return f"r{number:05d}"
 
 
-def told_steps(trace: Trace, engine: str) -> Iterator[Step]:
+def told_steps(trace: Trace, engine: str, hidden_seconds: float = 0.0) -> Iterator[Step]:
     """Return the steps with their members."""
+    hidden_ns = round(hidden_seconds * SECOND_NS)
     phases = (Phase.DECODE, Phase.PREFILL)
     for t0_ns, t1_ns, rows in zip(trace.t0_ns, trace.t1_ns, trace.members, strict=True):
         members = tuple((name_of(number), new, context, phases[prefill]) for number, new, context, prefill in rows)
-        yield Step(t0_ns, t1_ns, engine, members)
+        yield Step(min(t0_ns + hidden_ns, t1_ns - 1), t1_ns, engine, members)
 
 
 def told_requests(

@@ -50,6 +50,8 @@ class World:
     climate: Climate = field(default_factory=Climate)
     meter: Meter = field(default_factory=Meter)
     witness: Witness = field(default_factory=Witness)
+    uneven: bool = False
+    """Whether a step draws static power alone in its overhead, and the more afterwards; else evenly."""
     lead_seconds: float = 3.0
     tail_seconds: float = 3.0
     trace: tuple[tuple[float, int, int], ...] = ()
@@ -96,9 +98,7 @@ def simulate(world: World) -> Run:
     metered = [
         record
         for name, share in zip(names, world.device_shares, strict=True)
-        for record in readings(
-            world.meter, true_energy(trace, world.costs.idle_watts, span_ns, share), name, span_ns, rng
-        )
+        for record in readings(world.meter, true_energy(trace, world, span_ns, share), name, span_ns, rng)
     ]
     told_records = _told(trace, world, told.model, rng)
     return Run(
@@ -108,16 +108,21 @@ def simulate(world: World) -> Run:
         records=(*told_records, *_cap_told(world.climate, names, start_ns, span_ns[1]), *metered),
         truth=_truth(trace, world),
         active_joules=sum(trace.joules),
-        total_joules=true_energy(trace, world.costs.idle_watts, span_ns).total_joules,
+        total_joules=true_energy(trace, world, span_ns).total_joules,
     )
 
 
-def true_energy(trace: Trace, idle_watts: float, span_ns: tuple[int, int], share: float = 1.0) -> Energy:
+def true_energy(trace: Trace, world: World, span_ns: tuple[int, int], share: float = 1.0) -> Energy:
     """Return a device's share of the energy over time: steps at their own power, idle between them."""
-    t0, t1 = np.array(trace.t0_ns), np.array(trace.t1_ns)
-    knots = np.concatenate([[span_ns[0]], np.stack([t0, t1], axis=1).ravel(), [span_ns[1]]]).astype(np.int64)
-    watts = np.full(len(knots) - 1, idle_watts)
-    watts[1::2] = np.array(trace.joules) / ((t1 - t0) / SECOND_NS)
+    t0, t1, joules = np.array(trace.t0_ns), np.array(trace.t1_ns), np.array(trace.joules)
+    middle, early_watts = (t0 + t1) // 2, joules / ((t1 - t0) / SECOND_NS)
+    if world.uneven:
+        middle = np.minimum(t0 + round(world.costs.overhead_seconds * SECOND_NS), middle)
+        early_watts = np.minimum(early_watts, world.costs.static_watts)
+    late_watts = (joules - early_watts * (middle - t0) / SECOND_NS) / ((t1 - middle) / SECOND_NS)
+    knots = np.concatenate([[span_ns[0]], np.stack([t0, middle, t1], axis=1).ravel(), [span_ns[1]]]).astype(np.int64)
+    watts = np.full(len(knots) - 1, world.costs.idle_watts)
+    watts[1::3], watts[2::3] = early_watts, late_watts
     kept = np.diff(knots) > 0
     return Energy(knots[np.append(kept, True)], watts[kept] * share)
 
@@ -142,7 +147,7 @@ def _wishes(world: World, rng: np.random.Generator, start_ns: int) -> list[Wish]
 
 def _told(trace: Trace, world: World, model: str, rng: np.random.Generator) -> Iterator[Step | Request | Sums]:
     if world.witness.steps:
-        yield from told_steps(trace, ENGINE)
+        yield from told_steps(trace, ENGINE, world.witness.hidden_seconds)
     yield from told_requests(trace, ENGINE, model, world.witness, rng)
     if world.witness.sums == "step":
         yield from told_sums(trace, ENGINE)
