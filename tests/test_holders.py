@@ -95,3 +95,16 @@ def test_the_listing_says_why_what_is_missing_and_what_would_tell_more(capsys: p
     assert "cannot map" in lines[2]
     assert lines[3] == "lacks: ollama:11434 has no metrics page (http://127.0.0.1:11434); fix: the SDK"
     assert lines[5].startswith("more: vllm by its page tells sums; pip install 'inferwatt[vllm]'")
+
+
+def test_a_server_that_tells_its_steps_needs_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it publishes is shown; one that does not gets the one flag that would give it."""
+    first, second = (Target(f"sglang:3000{n}", f"http://127.0.0.1:3000{n}", "sglang") for n in (0, 1))
+    passes = {"sglang:30000": ("ipc:///tmp/x.0",), "sglang:30001": ()}
+    print_engines([first], [], kinds=server_kinds(), passes=passes, as_json=False)
+    out = capsys.readouterr().out
+    assert "steps: sglang:30000 tells what each did, at ipc:///tmp/x.0" in out
+    assert "more:" not in out
+
+    print_engines([first, second], [], kinds=server_kinds(), passes=passes, as_json=False)
+    assert "more: sglang by its page tells sums; --enable-forward-pass-metrics" in capsys.readouterr().out

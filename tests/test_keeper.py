@@ -61,6 +61,21 @@ def test_nothing_is_acknowledged_while_the_disk_is_full() -> None:
     assert desk.shown("inferwatt_ledger_pending_rows") == {(): 0}
 
 
+def test_what_passes_did_is_no_second_count() -> None:
+    """Neither tokens nor unlisted work come of it, and the engine is busy; what was lost is counted."""
+    desk = Desk()
+    desk.live(1)
+    passes = Sums(desk.now - SECOND, desk.now, "vllm:1", steps=40, prefill_tokens=9, decode_requests=80, lost_passes=2)
+    desk.keeper.put(passes)
+    desk.keeper.step()
+    assert desk.keeper.is_busy
+
+    desk.live(6)
+    assert desk.shown(DROPPED) == {("lost_passes",): 2}
+    for tokens in ("prompt", "output"):
+        assert not any(desk.shown(f"inferwatt_{tokens}_tokens_total").values())
+
+
 def test_sums_of_a_full_disk_are_committed_once() -> None:
     """What was used while the disk was full is in the hours of the first commit that works, and in no other."""
     desk = Desk()

@@ -117,3 +117,12 @@ def test_all_engines_of_a_server_are_where_it_is() -> None:
     assert placement.take_moved() == {"s/1"}
     assert "gpu-0" in placement.placed(second).devices
     assert placement.stamped(Request("r", "s/1")).pod == "p"
+
+
+def test_what_passes_did_says_nothing_of_whose_work_it_was() -> None:
+    """They are sums over all models of a server: its page tells whose, and what it told last stands."""
+    placement = two_models()
+    placement.worked(Sums(0, 1, "s", output_tokens=20))
+    placement.worked(Sums(1, 2, "s", steps=3, decode_requests=9))
+
+    assert shares(placement) == {"s": 0.5, "s/b": 0.0}

@@ -46,7 +46,7 @@ KINDS: dict[type[Record], st.SearchStrategy[Any]] = {
     ),
     Activity: st.builds(Activity, NS, NS, NAMES, st.dictionaries(NAMES, RATIOS, max_size=2), RATIOS),
     Event: st.builds(Event, NS, st.sampled_from(EventKind), NAMES, NAMES, TEXTS),
-    Sums: st.builds(Sums, NS, NS, NAMES, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
+    Sums: st.builds(Sums, NS, NS, NAMES, *[COUNTS] * 5, st.just({}), st.just({}), *[COUNTS] * 6),
 }  # fmt: skip
 RECORDS = st.lists(st.one_of(*KINDS.values()), max_size=12)
 METAS = st.builds(

@@ -249,7 +249,7 @@ class Books:
     def sums(self, sums: Sums) -> None:
         """Take what a server counted itself."""
         books = self._tokens.get(sums.engine)
-        if books is None:
+        if books is None or sums.steps is not None:
             return
         books.count(Tokens(sums.prompt_tokens or 0, sums.cached_tokens or 0, sums.output_tokens or 0), sums.t1_ns)
         labels = self._names(sums.engine)

@@ -252,6 +252,7 @@ def engines(config: Path | None, as_json: bool) -> None:
     from inferwatt.clock import SystemClock
     from inferwatt.engines.discover import discover_all
     from inferwatt.engines.places import Places
+    from inferwatt.engines.sglang_sockets import published
     from inferwatt.settings import configuration
     from inferwatt.sources import discover_all as discover_sources
 
@@ -266,7 +267,13 @@ def engines(config: Path | None, as_json: bool) -> None:
         held = holders.held(sources, found.engines, clock=SystemClock(), places=where, proc_root=proc_root)
         lacks = (*found.lacks, *holders.lacks(looks, held))
         listing.print_engines(
-            found.engines, lacks, kinds=settings.engines.kinds, held=held, places=where, as_json=as_json
+            found.engines,
+            lacks,
+            kinds=settings.engines.kinds,
+            held=held,
+            places=where,
+            passes={target.name: published(target) for target in found.engines},
+            as_json=as_json,
         )
     finally:
         for source in sources:

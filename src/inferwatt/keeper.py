@@ -177,7 +177,7 @@ class Keeper:
             self._metering.feed(record)
 
     def _sums(self, sums: Sums) -> None:
-        if sums.running or sums.output_tokens or sums.units:
+        if sums.running or sums.output_tokens or sums.units or sums.steps:
             self._busy_until_ns = sums.t1_ns + 2 * NS_PER_SECOND
         self._plugins.sums(sums)
 

@@ -139,6 +139,7 @@ def print_engines(
     kinds: Mapping[str, ServerKind],
     held: Mapping[str, tuple[str, ...]] | None = None,
     places: Mapping[str, Place] | None = None,
+    passes: Mapping[str, tuple[str, ...]] | None = None,
     as_json: bool,
 ) -> None:
     """Print the inference servers that were found and why, what they hold, what is missing, and what would tell more.
@@ -149,12 +150,14 @@ def print_engines(
         kinds: all kinds of server.
         held: by server, the accelerators that it holds; None where the machine has none.
         places: by server, where it runs, as far as that is known.
+        passes: by server, where it publishes what each of its steps did.
         as_json: one object a line, for programs.
     """
     if as_json:
         rows = [
             msgspec.to_builtins(e)
             | {"accelerators": (held or {}).get(e.name), "place": msgspec.to_builtins((places or {}).get(e.name))}
+            | {"passes": (passes or {}).get(e.name, ())}
             for e in engines
         ]
         print_lines([*rows, *(msgspec.to_builtins(lack) for lack in lacks)])
@@ -169,7 +172,10 @@ def print_engines(
         table.add_row(*row, *([_pod(pods.get(engine.name))] if pods else []))
     _print(table, "no inference server found")
     _print_lacks(lacks)
-    for kind in sorted({engine.kind for engine in engines}):
+    published = {name: addresses for name, addresses in (passes or {}).items() if addresses}
+    for name, addresses in published.items():
+        click.echo(f"steps: {name} tells what each did, at {' '.join(addresses)}")
+    for kind in sorted({engine.kind for engine in engines if engine.name not in published}):
         click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
 
 

@@ -54,6 +54,8 @@ class Placement:
 
     def worked(self, sums: Sums) -> None:
         """Take what a server last counted of an engine: tokens, else what it counts instead, else what is running."""
+        if sums.steps is not None:
+            return
         tokens = (sums.prompt_tokens or 0) + (sums.output_tokens or 0)
         self._worked[sums.engine] = tokens or sum(sums.units.values()) or sums.running or 0
 

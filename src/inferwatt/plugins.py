@@ -111,6 +111,8 @@ class Plugins:
 
         The page of a server with several engines is the sum of them, and can be compared with none.
         """
+        if sums.lost_passes:
+            self._metering.books.add("inferwatt_records_dropped_total", ("lost_passes",), sums.lost_passes)
         if not self.is_exact(sums.engine):
             self._metering.feed(sums)
         elif not any(known.engine.startswith(f"{sums.engine}/") for known in self._plugins.values()):

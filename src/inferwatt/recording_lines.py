@@ -9,10 +9,11 @@ from typing import Any
 from inferwatt.records import Activity, Event, Reading, Request, Step, Sums
 
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
+_PASSES = ("steps", "prefill_tokens", "decode_requests", "context_tokens", "passes_ns", "lost_passes")
 _COUNTS = {
     Reading: ("counter_uj", "power_mw", "wraps_at_uj"),
     Request: _TOKENS,
-    Sums: (*_TOKENS[:3], "running", "waiting"),
+    Sums: (*_TOKENS[:3], "running", "waiting", *_PASSES),
 }
 
 

@@ -261,6 +261,11 @@ class Sums:
     `prompt_tokens` are the computed ones, `cached_tokens` the reused ones; `running` is a gauge at `t1_ns`.
     `units` is work that is not told in tokens (`{"inferences": 2}`); `latencies` are by what they measure
     (`first_token_seconds`, `inter_token_seconds`, `queue_seconds`).
+
+    Where a server tells its passes, such a record is of them alone, and `steps` is known: how many there were (of all
+    data-parallel ranks), and summed over them the `prefill_tokens` computed, the `decode_requests` that had a token
+    each or more, the `context_tokens` in these requests' KV cache, and the device's time (`passes_ns`). `lost_passes`
+    are at most so many that are in none of these sums.
     """
 
     t0_ns: int
@@ -273,6 +278,12 @@ class Sums:
     waiting: int | None = None
     units: Mapping[str, int] = field(default_factory=dict)
     latencies: Mapping[str, Observed] = field(default_factory=dict)
+    steps: int | None = None
+    prefill_tokens: int | None = None
+    decode_requests: int | None = None
+    context_tokens: int | None = None
+    passes_ns: int | None = None
+    lost_passes: int | None = None
 
 
 class EventKind(StrEnum):

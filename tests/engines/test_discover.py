@@ -179,3 +179,13 @@ def test_a_model_is_named_without_the_path_of_its_file(model_id: str, name: str)
 def test_a_shape_that_is_not_told_is_unknown(meta: object) -> None:
     """What the server does not say, or says wrongly, is None, never zero."""
     assert model_shape({"id": "m", "meta": meta}) == Model("m")
+
+
+def test_where_passes_are_published_is_checked() -> None:
+    """An address of ZeroMQ is taken over as it is; anything else stops the start, with its place."""
+    server = ServerConfig("chat", "http://127.0.0.1:30000", "sglang", passes=("ipc:///tmp/x.0",))
+    assert configured(EnginesConfig(server=(server,)))[0].passes == ("ipc:///tmp/x.0",)
+
+    wrong = ServerConfig("chat", "http://127.0.0.1:30000", "sglang", passes=("/tmp/x.0",))
+    with pytest.raises(ConfigError, match=r"engines.server\[0\].passes"):
+        configured(EnginesConfig(server=(wrong,)))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from inferwatt.engines.fetch import Answer
 from inferwatt.engines.scrape import Emitted, EngineSeen, Scraper
 from inferwatt.engines.servers import Target
-from inferwatt.records import Engine, Event, EventKind, Model, Sums
+from inferwatt.records import Engine, Event, EventKind, Model, Place, Sums
 from inferwatt.testing import FakeClock
 from inferwatt.units import NS_PER_SECOND
 from tests.engines.bench import TARGET, Bench, bench
@@ -267,3 +267,19 @@ def test_no_history_makes_a_negative_window_or_a_window_twice(actions: list[str]
     assert bench.tokens()[2] <= done
     if not {"restart"} & set(actions):
         assert bench.tokens()[2] == done
+
+
+def test_a_server_is_introduced_with_where_it_runs() -> None:
+    """Its processes are looked up once it answers: the pod that they are in goes with each of its engines."""
+    server, emitted, clock = FakeLlama(), list[Emitted](), FakeClock()
+    scraper = Scraper(
+        [TARGET],
+        clock,
+        emitted.append,
+        fetch=lambda _u, _t: server,
+        find_pids=lambda _u: frozenset({7}),
+        find_place=lambda pids: Place("chat", "pod", f"of {sorted(pids)}"),
+    )
+    scraper.step(clock.monotonic_ns())
+
+    assert [item.place for item in emitted if isinstance(item, EngineSeen)] == [Place("chat", "pod", "of [7]")]

@@ -71,11 +71,15 @@ def configured(settings: EnginesConfig) -> tuple[Target, ...]:
             )
         if not is_address(server.url):
             raise ConfigError(f"{server.url!r} is not a server's address", where=f"{where}.url", fix="http://HOST:PORT")
+        if not all(address.startswith(("tcp://", "ipc://")) for address in server.passes):
+            fix = "tcp://HOST:PORT or ipc://PATH, as the server's log names it"
+            raise ConfigError(f"{server.passes} is not where passes are published", where=f"{where}.passes", fix=fix)
         if server.name in names:
             raise ConfigError(f"two servers are named {server.name!r}", where=f"{where}.name", fix="name each once")
         names.add(server.name)
     return tuple(
-        Target(s.name, s.url, s.kind, s.model, devices=s.devices, why="it is configured") for s in settings.server
+        Target(s.name, s.url, s.kind, s.model, devices=s.devices, why="it is configured", passes=s.passes)
+        for s in settings.server
     )
 
 

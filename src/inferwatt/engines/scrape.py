@@ -14,6 +14,7 @@ from inferwatt.engines.fetch import Fetch, HttpFetch
 from inferwatt.engines.listeners import pids_behind
 from inferwatt.engines.places import Places
 from inferwatt.engines.servers import EnginesConfig, Target
+from inferwatt.engines.sglang_reader import PassesHealth, PassReader
 from inferwatt.engines.watch import Emitted, EngineSeen, ServerWatch, TargetHealth
 from inferwatt.records import Place
 from inferwatt.units import nanoseconds, seconds
@@ -29,6 +30,7 @@ class ScraperHealth:
 
     targets: tuple[TargetHealth, ...]
     unforeseen_errors: int
+    passes: tuple[PassesHealth, ...] = ()
 
 
 class Scraper:
@@ -51,6 +53,7 @@ class Scraper:
         self._fetch = fetch
         self._find_pids = find_pids
         self._find_place = find_place or Places(self._settings.kubernetes, clock=clock).find
+        self._passes = PassReader(clock, emit, find_pids=find_pids)
         self._watches: dict[str, ServerWatch] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -68,6 +71,7 @@ class Scraper:
                 kind = self._settings.kinds[target.kind]
                 watch = ServerWatch(target, kind, asks, self._emit, period_ns, self._find_pids, self._find_place)
                 self._watches = {**self._watches, target.name: watch}
+                self._passes.add(target)
 
     def step(self, now_ns: int) -> int:
         """Ask every server that is due at `now_ns` (monotonic), and return when the next one is due."""
@@ -86,6 +90,7 @@ class Scraper:
     def stop(self) -> None:
         """Stop the thread after the question it is at, and close the connections."""
         self._stopping.set()
+        self._passes.stop()
         if self._thread is not None:
             self._thread.join(timeout=2 * self._settings.timeout_seconds + 0.5)
         for watch in self._watches.values():
@@ -93,12 +98,14 @@ class Scraper:
 
     def health(self) -> ScraperHealth:
         """Return how each server is, as an immutable record."""
-        return ScraperHealth(tuple(watch.health() for watch in self._watches.values()), self._unforeseen_errors)
+        targets = tuple(watch.health() for watch in self._watches.values())
+        return ScraperHealth(targets, self._unforeseen_errors + self._passes.errors, self._passes.health())
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
                 due_ns = self.step(self._clock.monotonic_ns())
+                self._passes.look(self._clock.monotonic_ns())
                 wait_seconds = min(seconds(due_ns - self._clock.monotonic_ns()), _LONGEST_WAIT_SECONDS)
             except Exception:  # noqa: BLE001 - the thread's border: a server's answer must not end the meter
                 self._unforeseen_errors += 1

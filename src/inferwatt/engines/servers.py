@@ -98,6 +98,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `model` names its model where the server cannot; `kind` is a table of servers.toml. `devices` are the accelerators
     that it runs on, where its processes cannot be seen on them (a container without the host's process numbers).
+    `passes` are the addresses at which it publishes its forward passes, where its processes cannot be seen.
     """
 
     name: str
@@ -105,6 +106,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: str = "llamacpp"
     model: str = ""
     devices: tuple[str, ...] = ()
+    passes: tuple[str, ...] = ()
 
 
 class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -140,7 +142,7 @@ class EnginesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Target:
     """A server to scrape: `name` is the configured one, else kind:port; `model` overrides what the server says.
 
-    `why` says how it was found, in words for a person.
+    `why` says how it was found, in words for a person; `passes` are where it is said to publish its forward passes.
     """
 
     name: str
@@ -150,6 +152,7 @@ class Target:
     pids: frozenset[int] = frozenset()
     devices: tuple[str, ...] = ()
     why: str = ""
+    passes: tuple[str, ...] = ()
 
 
 @cache
