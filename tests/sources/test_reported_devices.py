@@ -93,3 +93,17 @@ def test_a_page_of_ten_thousand_gpus_makes_256_devices() -> None:
 
     assert len(names.devices) == MOST_DEVICES
     assert names.left_out == ("9744 devices beyond the first 256",)
+
+
+def test_a_superchip_s_counter_covers_its_module_and_its_power_the_gpu() -> None:
+    """On Grace Hopper the counter has the CPU's joules in it; the power has not, nor has another GPU's counter."""
+    energy = 'DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION{{gpu="0",UUID="GPU-1",modelName="{}"}} {}\n'
+    power = 'DCGM_FI_DEV_POWER_USAGE{{gpu="0",UUID="GPU-1",modelName="{}"}} 300\n'
+
+    def domain(page: str) -> str:
+        return names_of("dcgm", page).devices[0].device.domain
+
+    for model in ("NVIDIA GH200 480GB", "NVIDIA GB200"):
+        assert domain(energy.format(model, 1000) + power.format(model)) == "module"
+        assert domain(energy.format(model, 0) + power.format(model)) == "gpu"
+    assert domain(energy.format("NVIDIA H200", 1000)) == "gpu"

@@ -8,7 +8,6 @@ is not there is not read. GPUs have sources of their own.
 import errno
 import os
 import re
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from inferwatt.sources.cloud import Instance, by_dmi
 from inferwatt.sources.coefficients import describe_cpuinfo
 from inferwatt.sources.hwmon_rails import CHIPS, Chip, Quantity, Rail, rail_of
 from inferwatt.sources.rapl import COMPUTED_RATIO, MOST_WATTS, PERIOD_NS
+from inferwatt.sources.trial import check_regular, tried
 from inferwatt.units import NS_PER_MS
 
 SAMPLED_RATIO = 0.10
@@ -84,7 +84,7 @@ class HwmonRail:
         try:
             for path in self._paths:
                 self._fds.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-                _check_regular(self._fds[-1])
+                check_regular(self._fds[-1])
         except OSError:
             self.close()
             raise
@@ -148,23 +148,8 @@ def discover(settings: SourcesConfig) -> Found:
     root = Path(settings.sysfs_root)
     channels = channels_in(root)
     labels = {channel.label for channel in channels}
-    sources: list[HwmonRail] = []
-    lacks: list[Lack] = []
-    for channel in channels:
-        if channel.rail.within.format(channel.socket) in labels:
-            continue
-        try:
-            source = HwmonRail(channel)
-        except OSError as exc:
-            lacks.append(_unreadable(channel, exc))
-            continue
-        try:
-            source.read(0)
-        except InferwattError as exc:
-            source.close()
-            lacks.append(_lack(exc.what, exc.where, "none: this rail is left out", channel.rail.component))
-        else:
-            sources.append(source)
+    whole = [channel for channel in channels if channel.rail.within.format(channel.socket) not in labels]
+    sources, lacks = tried(whole, lambda channel, _taken: HwmonRail(channel), _unreadable)
     lacks += _closed(root)
     if not channels:
         lacks += _grace_without_meters(settings)
@@ -238,7 +223,9 @@ def _grace_without_meters(settings: SourcesConfig) -> Iterator[Lack]:
         yield _lack(what, root / "class" / "hwmon", "sudo modprobe acpi_power_meter", Component.CPU)
 
 
-def _unreadable(channel: Channel, exc: OSError) -> Lack:
+def _unreadable(channel: Channel, exc: OSError | InferwattError) -> Lack:
+    if isinstance(exc, InferwattError):
+        return _lack(exc.what, exc.where, "none: this rail is left out", channel.rail.component)
     fix = OPEN_FIX if isinstance(exc, PermissionError) else "none: this rail is left out"
     what = f"cannot read the rail {channel.label}: {exc.strerror or exc}"
     return _lack(what, channel.paths[0], fix, channel.rail.component)
@@ -246,11 +233,6 @@ def _unreadable(channel: Channel, exc: OSError) -> Lack:
 
 def _lack(what: str, where: object, fix: str, component: Component) -> Lack:
     return Lack(what, str(where), fix, source=HwmonRail.name, component=component)
-
-
-def _check_regular(fd: int) -> None:
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file")
 
 
 def _text(path: Path, most: int = -1) -> str:

@@ -13,6 +13,7 @@ percentile of the energy errors of the study's 13 boards from Maxwell on (7.8%),
 integrates the same sensor is not documented: the same bound is given to both.
 """
 
+import re
 from dataclasses import dataclass
 
 PUBLICATION = "Yang, Adamek, Armour, SC'24, arXiv 2312.02741, Overall_Results.xlsx, Local GPUs"
@@ -71,6 +72,15 @@ _BOARDS = (
     ("Tesla K80", 0.09),  # -8.9%
     ("Quadro K620", 0.42),  # -41.1%: estimated by the board, not measured
 )
+
+
+_SUPERCHIP = re.compile(r"\bG[HB][23]00\b")
+"""Grace Hopper and Grace Blackwell, by the driver's name: NVIDIA GH200 480GB, NVIDIA GB200, NVIDIA GB300."""
+
+
+def is_superchip(name: str) -> bool:
+    """Return whether a product shares its module with a CPU, by the driver's name for it."""
+    return bool(_SUPERCHIP.search(name))
 
 
 def peak(name: str) -> Peak | None:

@@ -27,8 +27,7 @@ longer gap hides a wrap is for the timeline to judge: `MOST_WATTS` tells it how 
 import errno
 import os
 import re
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +36,7 @@ from inferwatt.records import Component, Device, Reading
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.coefficients import AMD, ARM, HYGON, INTEL, Cpu, describe_cpuinfo
+from inferwatt.sources.trial import check_regular, tried
 
 PERIOD_NS = 10_000_000
 MOST_WATTS = 1000.0
@@ -106,7 +106,7 @@ class RaplZone:
         self._fd = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         self._last_uj = -1
         try:
-            _check_regular(self._fd)
+            check_regular(self._fd)
             self._wraps_at_uj = _wraps_at_uj(zone.folder)
         except OSError:
             self.close()
@@ -203,22 +203,9 @@ def _cpu(path: Path) -> Cpu:
 
 def _open(zones: list[Zone], domain: str, cpu: Cpu, lacks: list[Lack]) -> list[RaplZone]:
     """Open the zones of one domain and read each once; what cannot be read is added to `lacks`."""
-    opened: list[RaplZone] = []
-    for zone in zones:
-        if zone.domain != domain:
-            continue
-        try:
-            source = RaplZone(zone, _device_name(zone, opened), cpu)
-        except OSError as exc:
-            lacks.append(_unreadable(zone, exc))
-            continue
-        try:
-            source.read(0)
-        except InferwattError as exc:
-            source.close()
-            lacks.append(_lack(exc.what, exc.where, "none: this zone is left out", domain))
-        else:
-            opened.append(source)
+    wanted = [zone for zone in zones if zone.domain == domain]
+    opened, unread = tried(wanted, lambda zone, taken: RaplZone(zone, _device_name(zone, taken), cpu), _unreadable)
+    lacks += unread
     return opened
 
 
@@ -258,18 +245,13 @@ def _name(folder: Path) -> str:
         return ""
 
 
-def _device_name(zone: Zone, taken: list[RaplZone]) -> str:
+def _device_name(zone: Zone, taken: Sequence[RaplZone]) -> str:
     """Name the device by its socket, ``cpu-0``, else by its place in the tree; the full number where both are taken."""
     kind = _KINDS[zone.domain]
     names = {source.device.device for source in taken}
     numbers = [number for number in (zone.place, zone.number.partition(":")[0]) if number]
     free = [f"{kind}-{number}" for number in numbers if f"{kind}-{number}" not in names]
     return free[0] if free else f"{kind}-{zone.control}:{zone.number}"
-
-
-def _check_regular(fd: int) -> None:
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file")
 
 
 def _wraps_at_uj(folder: Path) -> int | None:
@@ -288,7 +270,9 @@ def _no_zones(root: Path, cpu: Cpu) -> Lack:
     return _lack(what, str(root), fix, "package")
 
 
-def _unreadable(zone: Zone, exc: OSError) -> Lack:
+def _unreadable(zone: Zone, exc: OSError | InferwattError) -> Lack:
+    if isinstance(exc, InferwattError):
+        return _lack(exc.what, exc.where, "none: this zone is left out", zone.domain)
     what = f"cannot read the energy counter of {zone.name}: {exc.strerror or exc}"
     fix = OPEN_FIX if isinstance(exc, PermissionError) else "none: this zone is left out"
     return _lack(what, str(zone.folder / "energy_uj"), fix, zone.domain)

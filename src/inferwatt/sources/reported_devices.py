@@ -5,14 +5,14 @@ the order of the UUIDs. Two that would have one name are two only where both hav
 hardware by two roads, and the better one is read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inferwatt.records import Device, Provenance
 from inferwatt.sources import nvml_products, rapl
 from inferwatt.sources.coefficients import Cpu
 from inferwatt.sources.reported_page import Place, Row
-from inferwatt.sources.reported_table import DeviceRows, Exporter
+from inferwatt.sources.reported_table import DeviceRows, Exporter, Figure
 
 MOST_DEVICES = 256
 _NUMBER_DIGITS = 6
@@ -49,20 +49,18 @@ def named(rows: Mapping[Place, Row], exporter: Exporter, cpu: Cpu) -> Names:
             if name in taken:
                 continue
             places = tuple(Place(sort, figure, identity) for figure in range(len(devices.figures)))
-            is_energy = any(
-                rows[place].amount is not None and devices.figures[place.figure].unit.is_energy
-                for place in places
-                if place in rows
-            )
-            taken[name] = Named(_device(name, row, devices, exporter, cpu, is_energy), places, devices.wraps)
+            known = [devices.figures[p.figure] for p in places if p in rows and rows[p].amount is not None]
+            taken[name] = Named(_device(name, row, devices, exporter, cpu, known), places, devices.wraps)
     kept = tuple(taken.values())[:MOST_DEVICES]
     if len(taken) > MOST_DEVICES:
         left_out.append(f"{len(taken) - MOST_DEVICES} devices beyond the first {MOST_DEVICES}")
     return Names(kept, tuple(left_out))
 
 
-def _device(name: str, row: Row, rows: DeviceRows, exporter: Exporter, cpu: Cpu, is_energy: bool) -> Device:
-    ratio = rows.systematic_ratio
+def _device(name: str, row: Row, rows: DeviceRows, exporter: Exporter, cpu: Cpu, known: Sequence[Figure]) -> Device:
+    """Return a device's record; `known` are the figures that the page has of it, the best first."""
+    ratio, is_energy = rows.systematic_ratio, any(figure.unit.is_energy for figure in known)
+    whole = known[0].superchip if known and nvml_products.is_superchip(row.model) else ""
     if rows.vendor == "NVIDIA":
         ratio = nvml_products.systematic_ratio(row.model, integrated=not is_energy)
     elif rows.rapl:
@@ -70,7 +68,7 @@ def _device(name: str, row: Row, rows: DeviceRows, exporter: Exporter, cpu: Cpu,
     return Device(
         device=name,
         kind=row.model or f"{rows.domain}, by {exporter.title}",
-        domain=rows.domain,
+        domain=whole or rows.domain,
         component=rows.component,
         provenance=Provenance.REPORTED,
         systematic_ratio=ratio,

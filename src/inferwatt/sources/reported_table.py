@@ -62,6 +62,7 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unit: Unit
     unknown: tuple[float, ...] = ()
     summed: Sum | None = None
+    superchip: str = ""
 
 
 class DeviceRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
