@@ -1,0 +1,54 @@
+"""The `inferwatt` object of an answer: its id, what is known of its joules by now, and how sure. Pure."""
+
+from typing import Any
+from urllib.parse import quote
+
+from inferwatt.records import EnergyPart, RequestEnergy
+from inferwatt.units import joules
+
+DIGITS = 6
+PROVISIONAL, FINAL, PENDING = "provisional", "final", "pending"
+
+
+def figure(name: str, energy: RequestEnergy | None, *, url: str = "") -> dict[str, Any]:
+    """Return the object; what is not known is left out.
+
+    Args:
+        name: by which the agent is asked for the final figure.
+        energy: what the request has used as far as anybody knows; None, or without parts: nothing yet.
+        url: where the agent is asked; empty: on its own address.
+    """
+    link = f"{url}/v1/requests/{quote(name, safe='')}"
+    if energy is None or not energy.parts:
+        return {"id": name, "final": False, "state": PENDING, "link": link}
+    whole: dict[str, Any] = {
+        "id": name,
+        "energy_joules": _joules(energy.energy_uj),
+        "low_joules": _joules(energy.low_uj),
+        "high_joules": _joules(energy.high_uj),
+        "prefill_joules": _joules(energy.prefill_uj),
+        "decode_joules": _joules(energy.decode_uj),
+        "systematic_ratio": round(energy.systematic_ratio, 4),
+        "tier": energy.tier.value,
+        "provenance": str(energy.provenance),
+    }
+    if len(energy.parts) > 1:
+        whole["components"] = [_component(part) for part in energy.parts]
+    return {**whole, "final": energy.final, "state": FINAL if energy.final else PROVISIONAL, "link": link}
+
+
+def _component(part: EnergyPart) -> dict[str, Any]:
+    return {
+        "component": part.component.value,
+        "energy_joules": _joules(part.energy_uj),
+        "provenance": part.provenance.value,
+    }
+
+
+def head(name: str, *, url: str = "") -> dict[str, Any]:
+    """Return what a stream's headers can carry: the id, and where its joules will be."""
+    return {"id": name, "link": f"{url}/v1/requests/{quote(name, safe='')}"}
+
+
+def _joules(energy_uj: int) -> float:
+    return round(joules(energy_uj), DIGITS)

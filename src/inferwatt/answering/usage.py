@@ -1,0 +1,139 @@
+"""What an answer says of its own work: tokens, times, names; as each protocol spells it. Pure.
+
+OpenAI (chat, completions, responses, embeddings), Anthropic (messages), TGI (details and headers), llama.cpp
+(`timings`). What is not said, or cannot be a number of tokens, is None: never 0.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+MOST_TOKENS = 2**63 - 1
+MOST_CHARACTERS = 256
+_MS_PER_SECOND = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What is known of one answer. `prompt` is the whole prompt, `cached` the part of it that was reused."""
+
+    prompt: int | None = None
+    cached: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+    response_id: str = ""
+    model: str = ""
+    queue_seconds: float | None = None
+    first_token_seconds: float | None = None
+    """From the request's arrival at its server, the queue included."""
+    failed: bool = False
+
+    def then(self, later: "Used") -> "Used":
+        """Return both: what comes later stands over what was said before; the first name of an answer is its name."""
+        merged = {
+            one.name: (
+                getattr(later, one.name) if getattr(later, one.name) not in (None, "") else getattr(self, one.name)
+            )
+            for one in fields(self)
+        }
+        merged["response_id"] = self.response_id or later.response_id
+        merged["failed"] = self.failed or later.failed
+        return Used(**merged)
+
+
+NOTHING = Used()
+
+
+def read(data: bytes) -> Used:
+    """Return what a body, or the data of one event, says; what is no JSON says nothing."""
+    try:
+        return used(json.loads(data))
+    except (ValueError, RecursionError):
+        return NOTHING
+
+
+def used(answer: object) -> Used:
+    """Return what a decoded body or event says."""
+    if isinstance(answer, list):  # TGI's /generate where it is asked by /
+        answer = answer[0] if len(answer) == 1 else None
+    if not isinstance(answer, dict):
+        return NOTHING
+    inner = next((answer[key] for key in ("response", "message") if isinstance(answer.get(key), dict)), answer)
+    usage: Mapping[str, Any] = next((one["usage"] for one in (answer, inner) if isinstance(one.get("usage"), dict)), {})
+    return Used(
+        **(_timings(answer.get("timings")) | _details(answer.get("details")) | _usage(usage)),
+        response_id=_text(inner.get("id")),
+        model=_text(inner.get("model")),
+        failed=bool(answer.get("error")) or answer.get("type") in {"error", "response.failed"},
+    )
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, int]:
+    """Return the tokens of a `usage` object. By Anthropic's protocol `input_tokens` leaves out what is cached."""
+    prompt = tokens(usage.get("prompt_tokens", usage.get("input_tokens")))
+    read, written = tokens(usage.get("cache_read_input_tokens")), tokens(usage.get("cache_creation_input_tokens"))
+    if prompt is not None and "input_tokens" in usage:
+        prompt += (read or 0) + (written or 0)
+    inside = _map(usage.get("prompt_tokens_details")) or _map(usage.get("input_tokens_details"))
+    outside = _map(usage.get("completion_tokens_details")) or _map(usage.get("output_tokens_details"))
+    return _known(
+        prompt=prompt,
+        cached=read if read is not None else tokens(inside.get("cached_tokens")),
+        output=tokens(usage.get("completion_tokens", usage.get("output_tokens"))),
+        reasoning=tokens(outside.get("reasoning_tokens")),
+    )
+
+
+def _timings(timings: object) -> dict[str, int]:
+    """Return llama.cpp's own count: what was computed, what was reused, what was generated."""
+    told = _map(timings)
+    computed, cached = tokens(told.get("prompt_n")), tokens(told.get("cache_n"))
+    whole = None if computed is None else computed + (cached or 0)
+    return _known(prompt=whole, cached=cached, output=tokens(told.get("predicted_n")))
+
+
+def _details(details: object) -> dict[str, int]:
+    """Return TGI's details: the prompt's tokens only where they were asked for."""
+    told = _map(details)
+    prefill = told.get("prefill")
+    prompt = len(prefill) if isinstance(prefill, list) and prefill else None
+    return _known(prompt=prompt, output=tokens(told.get("generated_tokens")))
+
+
+def of_headers(headers: Mapping[str, str]) -> Used:
+    """Return what TGI says in headers, by their names in lower case; times there are milliseconds."""
+    output = tokens(headers.get("x-generated-tokens"))
+    queue, inference = _seconds(headers.get("x-queue-time")), _seconds(headers.get("x-inference-time"))
+    each = _seconds(headers.get("x-time-per-token"))
+    first = None
+    if queue is not None and inference is not None and each is not None and output:
+        first = queue + max(inference - each * (output - 1), 0.0)
+    return Used(tokens(headers.get("x-prompt-tokens")), None, output, queue_seconds=queue, first_token_seconds=first)
+
+
+def tokens(value: object) -> int | None:
+    """Return a number of tokens, from JSON's number or a header's digits; None for what cannot be one."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
+        value = int(value)
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "nan") / _MS_PER_SECOND
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _map(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _known(**values: int | None) -> dict[str, int]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) and len(value) <= MOST_CHARACTERS and value.isprintable() else ""
