@@ -9,6 +9,7 @@ import click
 
 from inferwatt import __version__
 from inferwatt.errors import ConfigError, InferwattError
+from inferwatt.estimating import estimate_command, import_usage_command
 from inferwatt.printing import print_command
 from inferwatt.simulating import simulate_command
 
@@ -280,5 +281,7 @@ def engines(config: Path | None, as_json: bool) -> None:
             source.close()
 
 
+cli.add_command(estimate_command)
+cli.add_command(import_usage_command)
 cli.add_command(print_command)
 cli.add_command(simulate_command)

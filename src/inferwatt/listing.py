@@ -51,10 +51,15 @@ def find_requests(url: str, *, limit: int, tenant: str | None, model: str | None
         return rows
 
 
+def ledger_path() -> Path:
+    """Return where the agent of this user keeps its ledger, whether it is there or not."""
+    settings = configuration(None).value
+    return Path(settings.ledger.path) if settings.ledger.path else state_folder(settings.agent) / LEDGER_NAME
+
+
 def _from_ledger(*, limit: int, tenant: str | None, model: str | None) -> list[Row] | None:
     """Return the last requests of the ledger, None where there is none; only read, so that an agent can start."""
-    settings = configuration(None).value
-    path = Path(settings.ledger.path) if settings.ledger.path else state_folder(settings.agent) / LEDGER_NAME
+    path = ledger_path()
     if not path.is_file():
         return None
     reader = LedgerReader.open(path)

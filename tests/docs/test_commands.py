@@ -13,7 +13,7 @@ from inferwatt.cli import cli
 from tests.docs.documents import DOCUMENTS, ROOT, name_of
 
 SOURCE = ROOT / "src" / "inferwatt"
-ADVICE = re.compile(r"(?:^|[`(]|[:;,] |&& )inferwatt ([a-z]+)\b((?: --[a-z][a-z-]*)*)")
+ADVICE = re.compile(r"(?:^|[`(]|[:;,] |&& )inferwatt ([a-z]+(?:-[a-z]+)*)\b((?: --[a-z][a-z-]*)*)")
 
 
 def test_the_page_of_the_commands_is_up_to_date() -> None:

@@ -51,6 +51,11 @@ class Registry:
                 return found
         return replace(self.unknown, model=model)
 
+    def key(self, model: str) -> str:
+        """Return what all names of one model have in common: its row, else the name without dates and punctuation."""
+        found = self.find(model)
+        return found.model if found.known else plain(tuple(spellings(model))[-1])
+
 
 def plain(name: str) -> str:
     """Return a name without punctuation: 3.5, 3-5, 3p5 and 35 are one spelling."""
