@@ -11,6 +11,7 @@ DURATION ?=
 ARGS ?=
 VENV := .venv
 PEERS := .venv-bench
+ESTIMATED := .venv-estimates
 SERVED := .venv-vllm
 SHOWN := .venv-observability
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -28,6 +29,7 @@ DEMO := $(VENV)/.stamp-demo-$(call key,constraints/demo.txt)
 PROJECT := $(VENV)/.stamp-project-$(call key,constraints/demo.txt constraints/node.txt pyproject.toml hatch_build.py $(APP))
 TEST := $(VENV)/.stamp-test-$(call key,constraints/test.txt)
 BENCH := $(PEERS)/.stamp-bench-$(call key,constraints/bench.txt)
+ESTIMATES := $(ESTIMATED)/.stamp-estimates-$(call key,constraints/estimates.txt)
 VLLM := $(SERVED)/.stamp-vllm-$(call key,constraints/vllm.txt tests/vllm/distribution/pyproject.toml)
 PLUGIN := $(SERVED)/.stamp-plugin-$(call key,constraints/vllm.txt pyproject.toml)
 SEEN := $(SHOWN)/.stamp-counterparts-$(call key,constraints/observability.txt)
@@ -102,11 +104,14 @@ fix: $(TEST) ## format, and repair what lint can repair
 bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
 	@test -f benchmarks/$(subst -,_,$*).py || \
 	  $(call stop,there is no benchmark $*,one of: $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))))
-	@VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+	@VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python \
+	  ESTIMATES_PYTHON=$(subst $(VENV),$(ESTIMATED),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 bench-vllm: $(PLUGIN)
 
 bench-agent bench-faults bench-sampling: $(BENCH)
+
+bench-estimates: $(ESTIMATES)
 
 lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes the newest)
 	@python3 -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
@@ -117,12 +122,13 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	  -c constraints/demo.txt -o constraints/test.txt; \
 	lock --group node -o constraints/node.txt; \
 	lock --group bench -o constraints/bench.txt; \
+	lock --group estimates -o constraints/estimates.txt; \
 	lock pyproject.toml --extra demo --extra otlp --extra otlp-grpc --extra datadog --extra remote-write --group model \
 	  --group build --group observability -c constraints/test.txt -o constraints/observability.txt
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
-	rm -rf .venv .venv-bench .venv-vllm .venv-observability .venv-lock build dist .mypy_cache .ruff_cache \
+	rm -rf .venv .venv-bench .venv-estimates .venv-vllm .venv-observability .venv-lock build dist .mypy_cache .ruff_cache \
 	  .import_linter_cache .hypothesis src/inferwatt/web/static src/inferwatt/web/app/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -167,6 +173,12 @@ $(SEEN):
 $(SHOWING): | $(SEEN)
 	@$(call install,$(SHOWN)/bin,--no-build-isolation -e .)
 	@rm -f $(SHOWN)/.stamp-project-* && touch $@
+
+$(ESTIMATES):
+	$(call new-venv,$(ESTIMATED))
+	@echo "setup: the estimators that ours is compared with (constraints/estimates.txt)"
+	@$(call install,$(subst $(VENV),$(ESTIMATED),$(BIN)),--require-hashes -r constraints/estimates.txt)
+	@touch $@
 
 $(BENCH):
 	$(call new-venv,$(PEERS))
