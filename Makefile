@@ -177,8 +177,8 @@ $(SHOWING): | $(SEEN)
 $(ESTIMATES):
 	$(call new-venv,$(ESTIMATED))
 	@echo "setup: the estimators that ours is compared with (constraints/estimates.txt)"
-	@$(call install,$(subst $(VENV),$(ESTIMATED),$(BIN)),--require-hashes -r constraints/estimates.txt)
-	@touch $@
+	@$(call install,$(subst $(VENV),$(ESTIMATED),$(BIN)),--require-hashes -r constraints/estimates.txt) && touch $@ || \
+	  echo "setup: they do not install here; the benchmark says which are missing"
 
 $(BENCH):
 	$(call new-venv,$(PEERS))
