@@ -2,7 +2,7 @@
 
     python -m benchmarks.estimates [--data FOLDER] [--more FOLDER] [--peers PYTHON]
 
-Whole families of models are held out, one after another (the split is benchmarks/estimates_data.py), so that every row
+Whole families of models are held out, one after another (the split is benchmarks/mlenergy/data.py), so that every row
 is predicted by coefficients, and by an interval, that have seen neither it nor its relatives. The rows are GPU energy,
 so every method's figure is that of the GPUs. The last line is JSON.
 """
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.estimates_data import FAMILIES, FITTED, PUBLICATION, UNSEEN, DataMissing, Row, read
-from benchmarks.estimates_fit import FITS, Fitted, fit, quantiles, residuals, target, visible_residuals
+from benchmarks.mlenergy.data import FAMILIES, FITTED, PUBLICATION, UNSEEN, DataMissing, Row, read
+from benchmarks.mlenergy.fit import FITS, Fitted, fit, quantiles, residuals, target, visible_residuals
 from inferwatt.clients import ecologits
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def ask_peers(python: str, rows: Sequence[Row]) -> dict[str, Any]:
     """Return what other tools say, from an environment that has them; nothing where there is none."""
     if not python or not Path(python).exists():
         return {}
-    script = Path(__file__).with_name("estimates_peers.py")
+    script = Path(__file__).with_name("mlenergy") / "peers.py"
     asked = json.dumps([asdict(row) for row in rows])
     made = subprocess.run([python, str(script)], input=asked, capture_output=True, text=True, check=True)
     answers: dict[str, Any] = json.loads(made.stdout)

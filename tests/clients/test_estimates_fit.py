@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.estimates import held_out, median_error, theirs
-from benchmarks.estimates_data import FAMILIES, FITTED, DataMissing, Row, family, read
-from benchmarks.estimates_fit import FITS, fit, quantiles, render, residuals
+from benchmarks.mlenergy.data import FAMILIES, FITTED, DataMissing, Row, family, read
+from benchmarks.mlenergy.fit import FITS, fit, quantiles, render, residuals
 
 from inferwatt.clients.registry import coefficients, load
 

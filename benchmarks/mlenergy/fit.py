@@ -1,4 +1,4 @@
-"""Fit the coefficients of the estimates: `python -m benchmarks.estimates_fit FOLDER` writes clients/coefficients.toml.
+"""Fit the coefficients of the estimates: `python -m benchmarks.mlenergy.fit FOLDER` writes clients/coefficients.toml.
 
 Each fit is linear in logarithms: ln(joules per output token) = constant + sum(exponent * ln(input)) + kind. Ridge
 regression (1 on standardised inputs), each row weighted by 1/sqrt(rows of its family), so that a family that was
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.estimates_data import FITTED, PUBLICATION, Row, read
+from benchmarks.mlenergy.data import FITTED, PUBLICATION, Row, read
 
 Floats = NDArray[np.float64]
 RIDGE = 1.0
@@ -128,12 +128,12 @@ def render(rows: Sequence[Row], today: str) -> str:
     """Return the text of coefficients.toml."""
     lines = [
         "# Coefficients of the estimates (estimates.py, ours.py). Written by",
-        "# `python -m benchmarks.estimates_fit FOLDER` (that file says how); a test computes them again.",
+        "# `python -m benchmarks.mlenergy.fit FOLDER` (that file says how); a test computes them again.",
         "",
         "[data]",
         f'publication = "{PUBLICATION}"',
         f'tables = "{", ".join(FITTED)}: every row"',
-        'script = "benchmarks/estimates_fit.py"',
+        'script = "benchmarks/mlenergy/fit.py"',
         f'fitted = "{today}"',
         f"rows = {len(rows)}",
         f"families = {len({row.family for row in rows})}",

@@ -1,0 +1,1 @@
+"""ML.ENERGY's measurements: read, fitted to, and asked of other tools."""
