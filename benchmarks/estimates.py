@@ -174,11 +174,17 @@ def main() -> None:
     lines["EcoLogits' method, batch 64"] = median_error(rows, lambda row: theirs(row, ecologits.BATCH))
     table(lines)
     figures = _figures(lines)
-    notes = _peers(ask_peers(given.peers, rows), rows, ours)
+    answers = ask_peers(given.peers, rows)
+    notes = _peers(answers, rows, ours)
+    if "ecologits" in answers:
+        said = answers["ecologits"]["joules_per_token"]
+        figures["ecologits_made_again_difference"] = max(
+            abs(theirs(row) / value - 1) for row, value in zip(rows, said, strict=True)
+        )
     if given.more:
         table(unseen(Path(given.more), rows))
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    rounded = {name: round(value, 4) for name, value in figures.items()}
+    rounded = {name: round(value, 6) for name, value in figures.items()}
     print(json.dumps({"bench": "estimates", "machine": machine, "figures": rounded, "notes": notes}))
 
 

@@ -70,6 +70,15 @@ def test_openai_counts_the_cached_tokens_within_the_prompt() -> None:
     assert not report.is_cut
 
 
+def test_the_form_is_openais_own() -> None:
+    """OpenAI's own client library (tried: 3.57.0) takes the document of these tests for an answer of its usage API."""
+    organization = pytest.importorskip("openai.types.admin.organization")
+    answer = organization.UsageCompletionsResponse.model_validate(openai_page(COMPLETIONS))
+
+    assert answer.data[0].results[0].input_cached_tokens == COMPLETIONS["input_cached_tokens"]
+    assert type(answer.data[0].results[0]).__name__.endswith("UsageCompletionsResult")
+
+
 def test_openai_embeddings_have_a_prompt_only() -> None:
     """An embeddings result has no output."""
     result = {
