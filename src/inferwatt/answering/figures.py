@@ -1,12 +1,13 @@
 """The `inferwatt` object of an answer: its id, what is known of its joules by now, and how sure. Pure."""
 
+import re
 from typing import Any
-from urllib.parse import quote
 
 from inferwatt.records import EnergyPart, RequestEnergy
 from inferwatt.units import joules
 
 DIGITS = 6
+_ODD = re.compile(rb"[^A-Za-z0-9._~-]")
 PROVISIONAL, FINAL, PENDING = "provisional", "final", "pending"
 
 
@@ -18,7 +19,7 @@ def figure(name: str, energy: RequestEnergy | None, *, url: str = "") -> dict[st
         energy: what the request has used as far as anybody knows; None, or without parts: nothing yet.
         url: where the agent is asked; empty: on its own address.
     """
-    link = f"{url}/v1/requests/{quote(name, safe='')}"
+    link = f"{url}/v1/requests/{_escaped(name)}"
     if energy is None or not energy.parts:
         return {"id": name, "final": False, "state": PENDING, "link": link}
     whole: dict[str, Any] = {
@@ -47,8 +48,13 @@ def _component(part: EnergyPart) -> dict[str, Any]:
 
 def head(name: str, *, url: str = "") -> dict[str, Any]:
     """Return what a stream's headers can carry: the id, and where its joules will be."""
-    return {"id": name, "link": f"{url}/v1/requests/{quote(name, safe='')}"}
+    return {"id": name, "link": f"{url}/v1/requests/{_escaped(name)}"}
 
 
 def _joules(energy_uj: int) -> float:
     return round(joules(energy_uj), DIGITS)
+
+
+def _escaped(name: str) -> str:
+    """Return a name as a part of a path: by RFC 3986, all but the unreserved characters escaped."""
+    return _ODD.sub(lambda odd: b"%%%02X" % odd[0], name.encode("utf-8", "replace")).decode("ascii")
