@@ -206,10 +206,12 @@ def _figures(lines: dict[str, Score]) -> dict[str, float]:
 
 KEPT: dict[str, tuple[str, str, Callable[[Row], bool]]] = {
     "ecologits": ("its own code, true batch", "batch", lambda _row: True),
-    "ecocost": ("H100, models it knows, no batch", "blind", lambda _row: True),
+    "ecocost": ("H100, not from this table, no batch", "blind", lambda row: row.family != "gpt-oss"),
     "leadgreen": ("gpqa, models of its chat table", "served", lambda row: row.task == "gpqa"),
 }
-"""What each peer is asked, which of our fits is told as much, and the rows that are not the peer's own data."""
+"""What each peer is asked, which of our fits is told as much, and the rows that are not the peer's own data.
+
+ecocost has its figures of gpt-oss from gpqa.json, Lead Green looks up lm-arena-chat.json."""
 
 
 def _peers(answers: dict[str, Any], rows: Sequence[Row], ours: dict[str, Held]) -> str:
