@@ -52,7 +52,10 @@ def is_device(metric: Metric) -> bool:
 
 def is_work(metric: Metric) -> bool:
     """Tell what belongs to models, servers, requests and tenants."""
-    return "model_name" in metric.labels or metric.name in {"inferwatt_server_info", "inferwatt_tenants_folded_total"}
+    return "model_name" in metric.labels or metric.name in {
+        "inferwatt_server_info",
+        *(f"inferwatt_{kind}_{what}" for kind in ("tenants", "models") for what in ("folded_total", "limit")),
+    }
 
 
 SECTIONS: tuple[tuple[str, Callable[[Metric], bool]], ...] = (

@@ -21,7 +21,8 @@ from inferwatt.export.catalog import (
     UNLISTED,
     Kind,
 )
-from inferwatt.records import FOLDED_TENANT, Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
+from inferwatt.folding import Names
+from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
@@ -36,6 +37,7 @@ class BooksConfig:
 
     max_tenants: int = 1000
     by_tenant: bool = True
+    max_models: int = 500
 
 
 class Books:
@@ -52,8 +54,10 @@ class Books:
         self._device_labels: dict[str, tuple[str, Labels]] = {}
         self._engines: dict[str, Engine] = {}
         self._tokens: dict[str, TokenBooks] = {}
-        self._tenants: set[str] = set()
-        self._folded: set[str] = set()
+        self._tenants = Names(self._config.max_tenants, lambda: self.add("inferwatt_tenants_folded_total", (), 1))
+        self._models = Names(self._config.max_models, lambda: self.add("inferwatt_models_folded_total", (), 1))
+        self.gauge("inferwatt_tenants_limit", (), self._config.max_tenants)
+        self.gauge("inferwatt_models_limit", (), self._config.max_models)
 
     # What there is.
 
@@ -69,8 +73,9 @@ class Books:
         for name, rows in histograms.items():
             if name in CATALOG:
                 self.histograms.setdefault(name, {}).update(rows)
-        named = self.values.get("inferwatt_tenant_energy_joules_total", {})
-        self._tenants = {labels[0] for labels in named if labels[0] != FOLDED_TENANT}
+        self._tenants.restore(labels[0] for labels in self.values.get("inferwatt_tenant_energy_joules_total", {}))
+        for name in ("inferwatt_energy_joules_total", "inferwatt_requests_total"):
+            self._models.restore(labels[0] for labels in self.values.get(name, {}))
 
     def add_device(self, device: Device) -> None:
         """Make a device known."""
@@ -149,7 +154,7 @@ class Books:
                 labels = (model, server, account, component, provenance)
                 self.add("inferwatt_energy_joules_total", labels, uj)
         for (engine, model, tenant), (prefill_uj, decode_uj) in tick.requests.items():
-            server = self._names(engine)[1]
+            model, server = self._models.shown(model), self._names(engine)[1]
             for phase, uj in ((PREFILL, prefill_uj), (DECODE, decode_uj)):
                 if uj:
                     labels = (model, server, phase, component, provenance)
@@ -160,23 +165,15 @@ class Books:
 
     def _names(self, engine: str) -> tuple[str, str]:
         known = self._engines.get(engine)
-        return ("", "") if known is None else (known.model, known.server)
+        return ("", "") if known is None else (self._models.shown(known.model), known.server)
 
     def tenant(self, tenant: str) -> str:
         """Return the tenant's name as it is shown: once named it stays named, beyond the limit it is folded."""
-        if tenant in self._tenants:
-            return tenant
-        if len(self._tenants) < self._config.max_tenants:
-            self._tenants.add(tenant)
-            return tenant
-        if tenant not in self._folded and len(self._folded) < 100 * self._config.max_tenants:
-            self._folded.add(tenant)
-            self.add("inferwatt_tenants_folded_total", (), 1)
-        return FOLDED_TENANT
+        return self._tenants.shown(tenant)
 
     def request(self, request: Request, energy: RequestEnergy, end_unix_seconds: float) -> None:
         """Book one final request."""
-        model, server = request.model, self._names(request.engine)[1]
+        model, server = self._models.shown(request.model), self._names(request.engine)[1]
         outcome = request.outcome or Outcome.ABORTED
         self.add("inferwatt_requests_total", (model, server, outcome.value), 1)
         self._tokens_of(request, model, server)

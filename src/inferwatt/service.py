@@ -105,7 +105,7 @@ class Agent:
         ledger, lacks = open_ledger(settings, self._boot_id, self._clock)
         if ledger is not None:
             self._undo.append(ledger.close)
-        books = Books(BooksConfig(settings.tenants.max_tenants, settings.tenants.enabled))
+        books = Books(BooksConfig(settings.tenants.max_tenants, settings.tenants.enabled, settings.agent.max_models))
         if ledger is not None:
             books.restore(ledger.counters(), ledger.histograms())
         books.gauge("inferwatt_build_info", (__version__, sys.version.split()[0]), 1)

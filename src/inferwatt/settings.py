@@ -16,11 +16,12 @@ from inferwatt.web.access import WebConfig
 
 
 class AgentSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `[agent]`: where its state and its socket are, and which tags of requests are kept."""
+    """The section `[agent]`: where its state and its socket are, which tags are kept, how many models are named."""
 
     state_dir: str = ""
     socket: str = ""
     tag_keys: tuple[str, ...] = ("team", "project", "environment", "task")
+    max_models: int = 500
 
 
 class TenantsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -133,6 +133,9 @@ _WORK = (
         MICRO,
     ),
     counter("inferwatt_tenants_folded_total", "Tenants counted as __other__ because the limit was reached."),
+    gauge("inferwatt_tenants_limit", "How many tenants are named before others are folded."),
+    counter("inferwatt_models_folded_total", "Models counted as __other__ because the limit was reached."),
+    gauge("inferwatt_models_limit", "How many models are named before others are folded."),
     histogram(
         "inferwatt_request_energy_joules",
         "Energy of one request, idle not included.",
