@@ -262,10 +262,10 @@ class Lessons(StepTime):
         self.times: list[float] = []
         self.own: list[float] = []
 
-    def learn(self, flops: float, read_bytes: float, step_seconds: float, *, has_prefill: bool) -> None:
+    def learn(self, flops: float, read_bytes: float, members: int, step_seconds: float, *, has_prefill: bool) -> None:
         """Write down a step's time."""
         self.times.append(step_seconds)
-        super().learn(flops, read_bytes, step_seconds, has_prefill=has_prefill)
+        super().learn(flops, read_bytes, members, step_seconds, has_prefill=has_prefill)
 
     def set_per_flop(self, seconds_per_flop: float) -> None:
         """Write down what prefill takes."""

@@ -16,7 +16,7 @@ def taught(count: int = 400) -> StepTime:
         read_bytes = random.uniform(1e9, 6e9)
         flops = 16e9 * (prompt + 20)
         seconds = max(FLOOR + PER_BYTE * read_bytes, OTHER + PER_FLOP * flops)
-        time.learn(flops, read_bytes, seconds, has_prefill=bool(prompt))
+        time.learn(flops, read_bytes, 20 + bool(prompt), seconds, has_prefill=bool(prompt))
     return time
 
 

@@ -17,6 +17,8 @@ from inferwatt.attribution.work import Floats, Work
 
 _RIDGE = 0.005
 """How strongly the prior pulls, in observations per observation: ticks are noisy and alike."""
+_FORGET = 0.99
+"""Clocks and heat drift: a tick counts half after 70. Chosen on the tuning loads of benchmarks/accuracy.py."""
 _TERMS = 4
 
 
@@ -27,7 +29,7 @@ class CostModel:
     """
 
     def __init__(self, time: StepTime | None = None) -> None:
-        self._energy = RidgeFit(_TERMS, _RIDGE)
+        self._energy = RidgeFit(_TERMS, _RIDGE, _FORGET)
         self._time = time or StepTime()
 
     def learn_energy(self, work: Work, energy_uj: float) -> None:

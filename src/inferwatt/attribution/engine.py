@@ -189,9 +189,8 @@ class EngineState:
             untaught, self._untaught = self._untaught, []
             for step in untaught:
                 rows = whole_step(step, self._shape)
-                time.learn(
-                    rows.flops.sum(), rows.read_bytes.sum(), rows.seconds[0], has_prefill=bool(rows.prefill.any())
-                )
+                flops, read_bytes, elapsed = (float(x.sum()) for x in (rows.flops, rows.read_bytes, rows.seconds))
+                time.learn(flops, read_bytes, len(rows.slot), elapsed, has_prefill=bool(rows.prefill.any()))
             return
         pace, prefill = self.lives.pace.pace(), self.lives.rates.prefill_seconds_per_token
         if pace.step_seconds:

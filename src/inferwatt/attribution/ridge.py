@@ -40,8 +40,9 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
 class RidgeFit:
     """Online non-negative least squares with forgetting, drawn towards a prior where the data do not decide."""
 
-    def __init__(self, terms: int, ridge: float) -> None:
+    def __init__(self, terms: int, ridge: float, forget: float = _FORGET) -> None:
         self._ridge = ridge
+        self._forget = forget
         self._gram = np.zeros((terms, terms))
         self._moment = np.zeros(terms)
         self._scale = np.zeros(terms)
@@ -56,10 +57,10 @@ class RidgeFit:
 
     def observe(self, terms: Floats, total: float) -> None:
         """Learn that `terms` (shape (n,)) came with `total`."""
-        self._gram = self._gram * _FORGET + np.outer(terms, terms)
-        self._moment = self._moment * _FORGET + terms * total
-        self._scale = self._scale * _FORGET + terms
-        self._weight = self._weight * _FORGET + 1.0
+        self._gram = self._gram * self._forget + np.outer(terms, terms)
+        self._moment = self._moment * self._forget + terms * total
+        self._scale = self._scale * self._forget + terms
+        self._weight = self._weight * self._forget + 1.0
         self._since += 1
 
     def solve(self, prior_of_total: Floats) -> Floats:
