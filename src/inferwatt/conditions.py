@@ -24,8 +24,16 @@ class Conditions:
         self._limits: dict[str, float] = {}
         self._throttled_ns: dict[tuple[str, str], int] = {}
 
-    def take(self, condition: Condition) -> None:
-        """Show how a device is now."""
+    def take(self, said: Condition | Event) -> None:
+        """Show how a device is now; an event is fed, and a device that is gone shows nothing any more."""
+        if isinstance(said, Condition):
+            self._show(said)
+            return
+        if said.kind is EventKind.DEVICE_GONE:
+            self.gone(said.device)
+        self._feed(said)
+
+    def _show(self, condition: Condition) -> None:
         device = condition.device
         for metric, name in _GAUGES:
             value = getattr(condition, name)

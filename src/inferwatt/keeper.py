@@ -25,7 +25,7 @@ from inferwatt.pending import Pending, row_of
 from inferwatt.plugins import Plugins
 from inferwatt.ports import Item, Outbox, ProducerGone, Store
 from inferwatt.receipts import Receipts
-from inferwatt.records import Condition, Engine, Reading, Request, RequestEnergy, Sums
+from inferwatt.records import Condition, Engine, Event, Reading, Request, RequestEnergy, Sums
 from inferwatt.routing import SDK_KIND, Routes
 from inferwatt.showing import Showing
 from inferwatt.snapshot import Lack
@@ -160,7 +160,7 @@ class Keeper:
             case EngineSeen():
                 self._routes.add_server(item.engine.engine, item.url)
                 self._metering.engine_seen(item.engine, item.model, item.pids, item.t_ns, item.version, item.place)
-            case Condition():
+            case Condition() | Event():
                 self._conditions.take(item)
             case ProducerGone():
                 self._gone[item.producer] = self._clock.monotonic_ns() + GONE_NS
