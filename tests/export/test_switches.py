@@ -32,7 +32,7 @@ def test_summing_labels_away_loses_no_microjoule(series: Mapping[Labels, int], o
 def test_histograms_are_added_bucket_by_bucket() -> None:
     """Two servers of one model become one, with the observations and the exemplars of both."""
     first, second = Exemplar(1.0, 1.0, "r1"), Exemplar(2.0, 2.0, "r2")
-    both = {
+    both: dict[Labels, HistogramValue] = {
         ("m", "s1", "measured"): HistogramValue((1, 0, 2), 3.0, {0: first}),
         ("m", "s2", "measured"): HistogramValue((0, 5, 1), 4.0, {2: second}),
     }
@@ -43,7 +43,10 @@ def test_histograms_are_added_bucket_by_bucket() -> None:
 
 def test_a_family_that_is_off_is_nowhere() -> None:
     """It is left out, of whatever kind it is, and the others stay as they are."""
-    values = {ENERGY: {("m", "s", "decode", "cpu", "modelled"): 1}, "inferwatt_source_up": {("nvml",): 1}}
+    values: dict[str, dict[Labels, float]] = {
+        ENERGY: {("m", "s", "decode", "cpu", "modelled"): 1},
+        "inferwatt_source_up": {("nvml",): 1},
+    }
     shown = Switches([ENERGY, REQUEST]).shown(Snapshot(values, {REQUEST: {}}, NOTHING))
 
     assert (shown.values, shown.histograms) == ({"inferwatt_source_up": {("nvml",): 1}}, {})
@@ -51,7 +54,7 @@ def test_a_family_that_is_off_is_nowhere() -> None:
 
 def test_what_says_where_a_server_is_keeps_its_labels() -> None:
     """An info is not a sum: its labels are what it says."""
-    info = {("s", "vllm", "1", "n", "p", "c"): 1}
+    info: dict[Labels, float] = {("s", "vllm", "1", "n", "p", "c"): 1}
 
     assert Switches((), ["server"]).shown(Snapshot({"inferwatt_server_info": info}, {}, NOTHING)).values == {
         "inferwatt_server_info": info

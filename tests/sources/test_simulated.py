@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inferwatt.errors import SourceGone, SourceRetry
-from inferwatt.records import Provenance, Reading, Usage
+from inferwatt.records import Condition, Provenance, Reading, Usage
 from inferwatt.simulating_live import SimulatedDevice
 from inferwatt.sources import SourcesConfig
 from inferwatt.sources.simulated import discover
@@ -34,6 +34,7 @@ def test_what_the_simulator_shows_is_read(tmp_path: Path) -> None:
     assert source.read(300 * MS) == (
         Reading(300 * MS, "gpu-0", counter_uj=20_000_000),
         Usage(5 * MS, 300 * MS, "gpu-0", {os.getpid(): 0.5}, 0.0),
+        Condition(300 * MS, "gpu-0", utilization_ratio=0.5),
     )
     source.close()
 

@@ -5,10 +5,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from inferwatt.answering.events import data_of
+
 KEY = "inferwatt"
 HEADER_PREFIX = "x-inferwatt-"
 _PRESENT = re.compile(rb'"inferwatt"\s*:')
-"""Inside a string its quotes would be escaped: this is a member."""
+"""Inside a string its quotes would be escaped: this is a member, if perhaps of something within."""
 _LAST_DATA = re.compile(rb"(?:\A|[\r\n])data:[^\r\n]*\}(?=[ \t]*(?:[\r\n]+|\Z))")
 _OBJECT = re.compile(rb"\A\s*\{")
 
@@ -16,7 +18,7 @@ _OBJECT = re.compile(rb"\A\s*\{")
 def into_body(body: bytes, figure: Mapping[str, Any]) -> bytes:
     """Return a JSON object with one member more, all else as it was; what is no object, or has it already, as it is."""
     end = len(body.rstrip(b" \t\r\n")) - 1
-    if end < 1 or body[end : end + 1] != b"}" or not _OBJECT.match(body) or _PRESENT.search(body):
+    if end < 1 or body[end : end + 1] != b"}" or not _OBJECT.match(body) or _has_it(body):
         return body
     return _before(body, end, figure)
 
@@ -24,9 +26,19 @@ def into_body(body: bytes, figure: Mapping[str, Any]) -> bytes:
 def into_event(event: bytes, figure: Mapping[str, Any]) -> bytes:
     """Return one event with the member in the JSON object that is its data; what holds none as it is."""
     ends = [found.end() - 1 for found in _LAST_DATA.finditer(event)]
-    if not ends or _PRESENT.search(event):
+    if not ends or _has_it(data_of(event) or b""):
         return event
     return _before(event, ends[-1], figure)
+
+
+def _has_it(data: bytes) -> bool:
+    if not _PRESENT.search(data):
+        return False
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(told, dict) or KEY in told
 
 
 def _before(data: bytes, end: int, figure: Mapping[str, Any]) -> bytes:

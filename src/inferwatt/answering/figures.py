@@ -57,4 +57,4 @@ def _joules(energy_uj: int) -> float:
 
 def _escaped(name: str) -> str:
     """Return a name as a part of a path: by RFC 3986, all but the unreserved characters escaped."""
-    return _ODD.sub(lambda odd: b"%%%02X" % odd[0], name.encode("utf-8", "replace")).decode("ascii")
+    return _ODD.sub(lambda odd: b"%%%02X" % ord(odd[0]), name.encode("utf-8", "replace")).decode("ascii")

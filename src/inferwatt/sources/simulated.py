@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from inferwatt.errors import SourceGone, SourceRetry
-from inferwatt.records import Device, Provenance, Reading, Usage
+from inferwatt.records import Condition, Device, Provenance, Reading, Usage
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, Said, SourcesConfig
 from inferwatt.units import NS_PER_SECOND
@@ -45,7 +45,7 @@ class SimulatedSource:
         self._used_ns: int | None = None
 
     def read(self, now_ns: int) -> Said:
-        """Return the counter, and a few times a second who used the device."""
+        """Return the counter, and a few times a second who used the device and how busy it was."""
         state = self._now()
         reading = Reading(now_ns, self.device.device, counter_uj=state.counter_uj)
         if self._used_ns is None:
@@ -55,7 +55,7 @@ class SimulatedSource:
         busy = min(max(state.busy_ratio, 0.0), 1.0)
         usage = Usage(self._used_ns, now_ns, self.device.device, {state.pid: busy}, other_ratio=0.0)
         self._used_ns = now_ns
-        return reading, usage
+        return reading, usage, Condition(now_ns, self.device.device, utilization_ratio=busy)
 
     def _now(self) -> State:
         try:
