@@ -108,6 +108,52 @@ def test_a_cap_holds_power_down_once_it_has_begun() -> None:
     assert not [record for record in free.records if isinstance(record, Event)]
 
 
+def test_a_request_that_was_sent_back_goes_first() -> None:
+    """It is let in again before those that have never run."""
+    wishes = [Wish(0, 100, 400), Wish(1, 100, 400), Wish(SECOND_NS, 150, 5)]
+    first, second, third = served(wishes, Scheduler(kv_tokens=500)).sequences
+
+    assert (first.recomputed, third.recomputed) == (0, 0)
+    assert second.recomputed > 0
+    assert third.token_ns[0] > first.token_ns[-1]
+
+
+def test_truth_holds_while_the_world_changes() -> None:
+    """With heat, swinging clocks and wandering power, what requests used is still what the steps used."""
+    climate = Climate(heat_ratio=0.3, heat_seconds=2.0, clock_swing=0.3, swing_seconds=3.0, wander_ratio=0.3)
+    run = simulate(World(shortened(LOADS["mixed"], 40), climate=climate))
+
+    assert sum(true.energy_joules for true in run.truth.values()) == pytest.approx(run.active_joules, rel=1e-9)
+
+
+def test_a_slow_clock_computes_longer_and_cheaper() -> None:
+    """At half the clock FLOPs take twice as long, and each takes a quarter of its joules."""
+    cost = StepCosts(replace(Costs(), static_watts=0.0, joules_per_byte=0.0), SHAPE)
+    work = member_work(SHAPE, np.array([2048.0]), np.array([0.0]))[0]
+    overhead = Costs().overhead_seconds
+
+    assert cost.seconds(work, 0.5) - overhead == pytest.approx(2 * (cost.seconds(work, 1.0) - overhead))
+    assert cost.joules(work, 0.5) == pytest.approx(cost.joules(work, 1.0) / 4)
+
+
+def test_power_wanders_whatever_runs() -> None:
+    """Equal steps draw unlike power, close ones more alike than distant ones."""
+    trace = served([Wish(0, 100, 3000)], climate=Climate(wander_ratio=0.3, wander_seconds=2.0))
+    power = np.log([condition.power_ratio for condition in trace.conditions])
+
+    assert 0.1 < power.std() < 0.6
+    assert np.abs(np.diff(power)).mean() < 0.2 * power.std()
+
+
+def test_a_prefix_is_read_from_the_cache_after_its_first_use() -> None:
+    """As many requests compute their prefix as there are prefixes."""
+    rows = requests(simulate(World(shortened(LOADS["prefixes"], 60))))
+    computing = [row for row in rows if not row.cached_tokens]
+
+    assert len(computing) == 6
+    assert rows[0] in computing
+
+
 def test_heat_draws_more_power() -> None:
     """A warm device uses more for the same work."""
     wishes = [Wish(0, 100, 2000)]
