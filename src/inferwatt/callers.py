@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 
 from inferwatt.engines.session import Incoming
 from inferwatt.receipts import Receipts
-from inferwatt.records import Request, RequestEnergy, Tier
+from inferwatt.records import TIER_RANK, Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import Known
 
 WITNESS_NS = NS_PER_SECOND
 """How long a client's record waits for the request that it speaks of."""
-_WORST = {tier: rank for rank, tier in enumerate(Tier)}
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class _Call:
         """Return the joules of its sequences together, under its own name."""
         known = list(energies)
         parts = tuple(part for each in known for part in each.parts)
-        tier = max((each.tier for each in known), key=_WORST.__getitem__)
+        tier = max((each.tier for each in known), key=TIER_RANK.__getitem__)
         return RequestEnergy(self.said.request.request, parts, tier, final)
 
 

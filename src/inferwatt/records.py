@@ -38,6 +38,10 @@ class Tier(StrEnum):
     TOKEN_SHARE = "token_share"
 
 
+TIER_RANK = {tier: rank for rank, tier in enumerate(Tier)}
+"""0 is the best."""
+
+
 class Rule(StrEnum):
     """How a tick is split: ours (shapley), or one of the simple rules that we compare with."""
 

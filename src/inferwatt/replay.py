@@ -12,7 +12,7 @@ from inferwatt.attribution.accounts import DeviceTotals
 from inferwatt.attribution.attributor import Attributor, Closed, moved_to
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Record, Recording
-from inferwatt.records import Device, EnergyPart, Reading, Request, RequestEnergy, Rule, Step, Tier
+from inferwatt.records import TIER_RANK, Device, EnergyPart, Reading, Request, RequestEnergy, Rule, Step, Tier
 from inferwatt.units import joules
 
 
@@ -122,7 +122,7 @@ def _last_ns(records: list[Record]) -> int:
 
 def _as_known(records: list[Record], best: Tier, only_engine: str) -> Iterator[Record]:
     """Return the records with only what the tier may know of them; where one engine is all, it need not be named."""
-    rank = list(Tier).index(best)
+    rank = TIER_RANK[best]
     ends = [r.end_ns for r in records if isinstance(r, Request) and r.end_ns is not None]
     arrivals = [r.arrival_ns for r in records if isinstance(r, Request)]
     for record in records:

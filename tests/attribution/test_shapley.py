@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.shapley import Floats, shapley
+from inferwatt.attribution.arrays import Floats
+from inferwatt.attribution.shapley import shapley
 
 SIZES = st.lists(st.floats(min_value=0.1, max_value=1e3), min_size=1, max_size=6)
 

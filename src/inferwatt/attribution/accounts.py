@@ -7,8 +7,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Bools, Floats, Ints
 
 K = TypeVar("K")
 S = TypeVar("S", bound=np.generic)

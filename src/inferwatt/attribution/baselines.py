@@ -6,7 +6,7 @@ Each takes the energy of all work of an engine over the whole window and divides
 
 import numpy as np
 
-from inferwatt.attribution.work import Floats
+from inferwatt.attribution.arrays import Floats
 from inferwatt.records import Request, Rule
 
 

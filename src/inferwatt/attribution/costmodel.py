@@ -11,9 +11,10 @@ the same way: a member's own time by its FLOPs and bytes, the rest of the group'
 import numpy as np
 import numpy.typing as npt
 
+from inferwatt.attribution.arrays import Floats
 from inferwatt.attribution.ridge import RidgeFit
 from inferwatt.attribution.steptime import StepTime
-from inferwatt.attribution.work import Floats, Work
+from inferwatt.attribution.work import Work
 
 _RIDGE = 0.005
 """How strongly the prior pulls, in observations per observation: ticks are noisy and alike."""

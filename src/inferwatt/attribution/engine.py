@@ -6,24 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.lag import MOST_NS, Lag
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
 from inferwatt.attribution.rebuild import from_spans
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import (
-    Floats,
-    Ints,
-    Shape,
-    StepRows,
-    StepStore,
-    Work,
-    from_steps,
-    whole_step,
-)
+from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_steps, whole_step
 from inferwatt.errors import RecordRejected
-from inferwatt.records import Engine, Model, Phase, Request, Step, Sums, Tier
+from inferwatt.records import TIER_RANK, Engine, Model, Phase, Request, Step, Sums, Tier
 
 _SUMS_KEPT_NS = 10_000_000_000
 _TAUGHT_STEPS = 512
@@ -31,7 +23,6 @@ _TEACH_EVERY = 8
 _ALIKE = 40
 """Ticks whose ends differ by less than this part of them are taken for one."""
 _NEVER = (-FAR_NS, -FAR_NS)
-_RANK = {tier: rank for rank, tier in enumerate(Tier)}
 
 
 class EngineState:
@@ -64,7 +55,7 @@ class EngineState:
 
     def add_step(self, step: Step, slots: SlotTable) -> None:
         """Keep a step; its members get accounts."""
-        if not step.members or list(Tier).index(self._best_tier) > 0:
+        if not step.members or TIER_RANK[self._best_tier] > 0:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
         if names != self._last_names:
@@ -164,7 +155,7 @@ class EngineState:
         if self._stepped:
             return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
         lives = self.lives.present(t0_ns, t1_ns)
-        self._tier = max({life.tier for life in lives}, key=_RANK.__getitem__, default=Tier.REQUEST_SPAN)
+        self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
         spans = [self.lives.span(life, t1_ns) for life in lives]
         return from_spans(spans, t0_ns, t1_ns, self._shape, self.lives.pace.pace())
 

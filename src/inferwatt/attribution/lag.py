@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from inferwatt.attribution.arrays import Floats
 from inferwatt.attribution.lives import FAR_NS
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Floats, Shape, StepRows, from_steps
+from inferwatt.attribution.work import Shape, StepRows, from_steps
 from inferwatt.units import NS_PER_SECOND
 
 _LAGS_NS = np.arange(0, 160_000_001, 10_000_000)
@@ -81,8 +82,7 @@ def _top(rest: Floats, best: int) -> float:
 def _terms(tick: Tick, steps: Sequence[StepRows], shape: Shape) -> Floats:
     """Return the work in the tick for each lag, shape (lags, terms): idle and busy parts, steps, FLOPs, bytes."""
     whole = from_steps(steps, -FAR_NS, FAR_NS, shape)
-    if whole is None:
-        return np.zeros((len(_LAGS_NS), _TERMS))
+    assert whole is not None
     count = len(steps)
     starts = np.array([step.t0_ns for step in steps], dtype=np.float64)
     lasting = np.maximum(np.array([step.t1_ns for step in steps], dtype=np.float64) - starts, 1.0)

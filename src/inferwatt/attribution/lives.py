@@ -10,7 +10,7 @@ import numpy as np
 from inferwatt.attribution.pace import PaceFit
 from inferwatt.attribution.rebuild import Span
 from inferwatt.attribution.work import Shape
-from inferwatt.records import Request, Tier
+from inferwatt.records import TIER_RANK, Request, Tier
 from inferwatt.units import NS_PER_SECOND
 
 FAR_NS = 2**62
@@ -99,8 +99,7 @@ def computed_tokens(request: Request) -> int | None:
 def tier_of(request: Request, best: Tier) -> Tier:
     """Return the tier of a request whose steps are not known, not better than `best`."""
     tier = Tier.REQUEST_SPAN if request.first_token_ns is None else Tier.STEP_RECONSTRUCTED
-    order = list(Tier)
-    return max(tier, best, key=order.index)
+    return max(tier, best, key=TIER_RANK.__getitem__)
 
 
 class Lives:

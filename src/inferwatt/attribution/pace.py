@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inferwatt.attribution.rebuild import CHUNK_TOKENS, Pace
+from inferwatt.attribution.rebuild import CHUNK_TOKENS, UNKNOWN, Pace
 from inferwatt.attribution.ridge import RidgeFit
 from inferwatt.units import NS_PER_SECOND
 
@@ -59,29 +59,27 @@ class PaceFit:
 
         Earlier prompts are done when their first tokens are seen; those seen with its own were computed beside it.
         """
-        before = (prompt.first_ns for prompt in reversed(self._prompts.values()))
+        before = (prompt.first_ns for prompt in self._prompts.values())
         return max((t_ns for t_ns in before if arrival_ns < t_ns < first_ns - _TOGETHER_NS), default=arrival_ns)
 
     def learn(self, first_ns: int, end_ns: int, decoded: int) -> None:
         """Learn from a request that has ended how long its tokens took."""
         if decoded < _MIN_TOKENS or end_ns <= first_ns:
             return
-        between = [
-            (prompt, _overlap(prompt, first_ns, end_ns))
-            for prompt in self._prompts.values()
-            if prompt.first_ns > first_ns and prompt.start_ns < end_ns and self._is_computing(prompt)
-        ]
+        beside = [p for p in self._prompts.values() if p.first_ns > first_ns and p.start_ns < end_ns]
+        pace = self.pace() if beside else UNKNOWN
+        between = [(prompt, _overlap(prompt, first_ns, end_ns)) for prompt in beside if _is_computing(prompt, pace)]
         flops = sum(prompt.flops * part for prompt, part in between)
         chunks = min(sum(prompt.chunks * part for prompt, part in between), float(decoded))
         elapsed = (end_ns - first_ns) / NS_PER_SECOND
         self._fit.observe(np.array([decoded - chunks, flops]) / decoded, elapsed / decoded)
 
-    def _is_computing(self, prompt: _Prompt) -> bool:
-        """Return whether a prompt made its steps longer than those that only decode."""
-        pace = self.pace()
-        if not (pace.step_seconds and pace.seconds_per_flop):
-            return prompt.chunks > _LONG_CHUNKS
-        return prompt.flops * pace.seconds_per_flop > prompt.chunks * pace.step_seconds
+
+def _is_computing(prompt: _Prompt, pace: Pace) -> bool:
+    """Return whether a prompt made its steps longer than those that only decode."""
+    if not (pace.step_seconds and pace.seconds_per_flop):
+        return prompt.chunks > _LONG_CHUNKS
+    return prompt.flops * pace.seconds_per_flop > prompt.chunks * pace.step_seconds
 
 
 def _overlap(prompt: _Prompt, t0_ns: int, t1_ns: int) -> float:

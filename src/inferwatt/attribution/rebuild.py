@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inferwatt.attribution.work import Bools, Floats, Ints, Shape, Work
+from inferwatt.attribution.arrays import Bools, Floats, Ints
+from inferwatt.attribution.work import Shape, Work
 from inferwatt.units import NS_PER_SECOND
 
 CHUNK_TOKENS = 2048.0
@@ -74,6 +75,8 @@ class _Rows:
     group: Ints
     column: Ints
     prefill: Bools
+    seen: Bools
+    """Decodes with chunks that somebody saw."""
     left: Ints
     right: Ints
     seconds: Floats
@@ -99,7 +102,7 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape, pace
     prompt_flops = shape.flops(prompt, prompt_context)
     stretch = _parted(known, rows, prompt, answer, prompt_flops, pace)
     if pace.step_seconds:
-        answer = np.where(_is_seen(known, rows), answer, np.where(rows.prefill, 0.0, stretch.steps[rows.group]))
+        answer = np.where(rows.seen, answer, np.where(rows.prefill, 0.0, stretch.steps[rows.group]))
     # decoding rows are in both parts of a stretch, by how many of its steps are in each
     both = np.concatenate([np.arange(len(rows.group)), np.flatnonzero(~rows.prefill)])
     is_beside = np.arange(len(both)) >= len(rows.group)
@@ -130,7 +133,8 @@ def _rows(known: _Columns, t0_ns: int, t1_ns: int) -> _Rows:
     member = (known.start <= left[:, None]) & (known.end >= right[:, None])
     group, column = np.nonzero(member)
     prefill = right[group] <= known.first[column]
-    return _Rows(group, column, prefill, left[group], right[group], (right - left) / NS_PER_SECOND)
+    seen = np.array([bool(chunks) for chunks in known.chunks])[column] & ~prefill
+    return _Rows(group, column, prefill, seen, left[group], right[group], (right - left) / NS_PER_SECOND)
 
 
 def _prompt_tokens(known: _Columns, rows: _Rows) -> tuple[Floats, Floats]:
@@ -146,16 +150,10 @@ def _answer_tokens(known: _Columns, rows: _Rows) -> tuple[Floats, Floats]:
     """Return each row's decoded tokens, by the chunks that were seen or its own rate, and their context."""
     column = rows.column
     new = known.rate[column] * rows.seconds[rows.group] * ~rows.prefill
-    for i in np.flatnonzero(_is_seen(known, rows)):
+    for i in np.flatnonzero(rows.seen):
         new[i] = sum(rows.left[i] < t <= rows.right[i] for t in known.chunks[column[i]])
     since = ((rows.left + rows.right) / 2 - known.first[column]) / NS_PER_SECOND
     return new, known.cached[column] + known.computed[column] + np.maximum(known.rate[column] * since, 0.0)
-
-
-def _is_seen(known: _Columns, rows: _Rows) -> Bools:
-    """Return which rows decode with chunks that somebody saw."""
-    result: Bools = np.array([bool(chunks) for chunks in known.chunks])[rows.column] & ~rows.prefill
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +187,7 @@ def _parted(known: _Columns, rows: _Rows, prompt: Floats, answer: Floats, flops:
         np.maximum.at(most, rows.group, answer)
         steps = np.where(used, np.maximum(most, rows.seconds), 0.0)
         return _Parted(steps, np.zeros(count), np.zeros(count))
-    np.maximum.at(most, rows.group, np.where(_is_seen(known, rows), answer, 0.0))
+    np.maximum.at(most, rows.group, np.where(rows.seen, answer, 0.0))
     chunks = _chunks(known, rows, prompt)
     computing = np.bincount(rows.group, flops * rows.prefill, count) * pace.seconds_per_flop
     prompt_seconds = np.minimum(np.maximum(computing, chunks * pace.step_seconds), rows.seconds)

@@ -3,9 +3,8 @@
 from itertools import combinations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from inferwatt.attribution.arrays import Floats
 
 _FORGET = 0.999
 _REFIT_TICKS = 16

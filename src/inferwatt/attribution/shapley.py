@@ -10,10 +10,8 @@ taken at their mean, but for the two largest of them, which are there or not: lo
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from inferwatt.attribution.arrays import Floats, Ints
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _T = (_NODES + 1) / 2

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from inferwatt.attribution.accounts import Shares
+from inferwatt.attribution.arrays import Floats
 from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.holding import mean_activity
@@ -14,7 +15,7 @@ from inferwatt.attribution.idle import BaselinePower, IdlePower
 from inferwatt.attribution.lag import Lag
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick, TickKind
-from inferwatt.attribution.work import Floats, Work
+from inferwatt.attribution.work import Work
 from inferwatt.records import Activity, Component, Device, Rule, Tier
 from inferwatt.units import NS_PER_SECOND, watts
 

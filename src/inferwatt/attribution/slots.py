@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from inferwatt.attribution.accounts import Label, Pool, Shares, TickEnergy
+from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.baselines import weights
 from inferwatt.attribution.lives import Life
 from inferwatt.attribution.split import apportion
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Bools, Floats, Ints
 from inferwatt.records import Component, EnergyPart, Provenance, Request, RequestEnergy, Rule, Tier
 
 _REST_NS = 10_000_000_000

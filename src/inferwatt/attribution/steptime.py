@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.ridge import RidgeFit
-from inferwatt.attribution.shapley import Floats, Ints, shapley
+from inferwatt.attribution.shapley import shapley
 
 _RIDGE = 0.001
 """How strongly the prior pulls, in observations per observation: steps are clean."""

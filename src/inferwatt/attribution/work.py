@@ -1,4 +1,4 @@
-"""What the members of an engine did inside one tick, as arrays: from its steps, or rebuilt from request times. Pure.
+"""What the members of an engine did inside one tick, as arrays, from its steps. Pure.
 
 A *row* is one member in one *group*. A group is a step, or, where steps are not known, a stretch of time in which
 the same requests were at work. Rows hold the part that lies inside the tick.
@@ -9,15 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.shapley import shapley
 from inferwatt.records import Model
 from inferwatt.units import NS_PER_SECOND
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
