@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from inferwatt import wire
+from inferwatt import endpoint, wire
 from inferwatt.clock import SystemClock
 from inferwatt.engines.inbox import Inbox
 from inferwatt.engines.session import Incoming
@@ -87,3 +87,12 @@ def some_energy(name: str, *, final: bool, systematic_ratio: float = 0.4) -> Req
     """A few microjoules of a request."""
     part = EnergyPart(Component.CPU, Provenance.MODELLED, 1, 2, 3, 4, systematic_ratio)
     return RequestEnergy(name, (part,), Tier.REQUEST_SPAN, final)
+
+
+def listens(path: str) -> bool:
+    """Return whether somebody takes connections at `path`: it is there a moment before that."""
+    try:
+        endpoint.connect(path).close()
+    except OSError:
+        return False
+    return True

@@ -18,7 +18,7 @@ from inferwatt import endpoint, wire
 from inferwatt.endpoint import Peer
 from inferwatt.engines.inbox import MAX_CONNECTIONS
 from inferwatt.errors import Unavailable
-from tests.engines.ends import PRODUCER, Agent, Client, eventually, some_energy
+from tests.engines.ends import PRODUCER, Agent, Client, eventually, listens, some_energy
 
 
 @pytest.fixture
@@ -276,15 +276,6 @@ def test_no_descriptors_left_is_waited_out(path: str) -> None:
     assert eventually(lambda: agent.inbox.health().connections == 1)
     client.close()
     agent.inbox.close()
-
-
-def listens(path: str) -> bool:
-    """Return whether somebody takes connections at `path`: it is there a moment before that."""
-    try:
-        endpoint.connect(path).close()
-    except OSError:
-        return False
-    return True
 
 
 def test_an_agent_in_another_process_that_is_stopped_keeps_its_socket(path: str) -> None:
