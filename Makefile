@@ -118,7 +118,7 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	@lock() { .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; set -e; \
 	lock pyproject.toml --extra demo --group model --group build -o constraints/demo.txt; \
-	lock pyproject.toml --extra demo --extra apsw --group model --group build --group test --group check --group browser \
+	lock pyproject.toml --extra demo --extra apsw --extra gateway --group model --group build --group test --group check --group browser \
 	  -c constraints/demo.txt -o constraints/test.txt; \
 	lock --group node -o constraints/node.txt; \
 	lock --group bench -o constraints/bench.txt; \

@@ -11,6 +11,7 @@ from inferwatt import __version__
 from inferwatt.errors import ConfigError, InferwattError
 from inferwatt.estimating import estimate_command, import_usage_command
 from inferwatt.printing import print_command
+from inferwatt.proxying import gateway_command
 from inferwatt.simulating import simulate_command
 
 if TYPE_CHECKING:
@@ -282,6 +283,7 @@ def engines(config: Path | None, as_json: bool) -> None:
 
 
 cli.add_command(estimate_command)
+cli.add_command(gateway_command)
 cli.add_command(import_usage_command)
 cli.add_command(print_command)
 cli.add_command(simulate_command)

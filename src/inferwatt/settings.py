@@ -9,6 +9,7 @@ import msgspec
 from inferwatt.config import Loaded, load
 from inferwatt.engines.servers import EnginesConfig
 from inferwatt.export.settings import ExportConfig
+from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.ledger.sqlite import LedgerConfig
 from inferwatt.sources import SourcesConfig
 from inferwatt.sources.sampler import SamplingConfig
@@ -42,6 +43,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ledger: LedgerConfig = LedgerConfig()
     web: WebConfig = WebConfig()
     export: ExportConfig = ExportConfig()
+    gateway: GatewayConfig = GatewayConfig()
 
 
 def state_folder(section: AgentSection) -> Path:

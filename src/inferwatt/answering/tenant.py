@@ -73,12 +73,14 @@ class Tenants:
 
     def by_key(self, key: str) -> str:
         """Return whose a key is: the configured name, else a digest under the secret, else nobody's."""
-        if not key:
-            return ""
-        name = self.names.get(digest(key), "")
-        if name or not self.secret:
+        name = self.known(key)
+        if not key or name or not self.secret:
             return name
         return "key-" + hmac.new(self.secret, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:16]
+
+    def known(self, key: str) -> str:
+        """Return the tenant of a configured key; empty for any other."""
+        return self.names.get(digest(key), "") if key else ""
 
     def trusts(self, peer: str) -> bool:
         """Whether the other end may say whose a call is."""

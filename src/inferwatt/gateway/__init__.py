@@ -1,0 +1,1 @@
+"""The gateway: an OpenAI-compatible reverse proxy that says with every answer what energy it took."""

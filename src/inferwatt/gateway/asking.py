@@ -1,0 +1,85 @@
+"""What a call asks for, read from its body, and the one thing that is added to it: that the usage be told. Pure."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from inferwatt.gateway.paths import Call, Protocol
+
+MOST_ANSWERS = 1024
+_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+class _Body(msgspec.Struct):
+    """The members that are looked at; whatever they hold is no error of ours."""
+
+    model: Any = None
+    stream: Any = None
+    n: Any = None
+    stream_options: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One call, as it goes on."""
+
+    body: bytes
+    model: str = ""
+    streams: bool = False
+    answers: int = 1
+    hides_usage: bool = False
+
+
+class Unreadable(ValueError):
+    """The body is no JSON object."""
+
+
+_decode = msgspec.json.Decoder(_Body).decode
+
+
+def read(body: bytes, call: Call) -> Asked:
+    """Return what a body asks for.
+
+    Raises:
+        Unreadable: it is no JSON object.
+    """
+    if call.protocol is Protocol.OTHER:
+        return _other(body)
+    try:
+        said = _decode(body)
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise Unreadable(str(exc)) from None
+    model = call.model or (said.model if isinstance(said.model, str) else "")
+    answers = said.n if type(said.n) is int and 1 <= said.n <= MOST_ANSWERS else 1
+    return Asked(body, model, call.streams or said.stream is True, answers)
+
+
+def _other(body: bytes) -> Asked:
+    try:
+        said = _decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return Asked(body)
+    return Asked(body, said.model if isinstance(said.model, str) else "", said.stream is True)
+
+
+def with_usage(asked: Asked, call: Call) -> Asked:
+    """Return the call with the request that the usage be told at the end of a stream, where its client did not."""
+    if not asked.streams or call.protocol is not Protocol.OPENAI:
+        return asked
+    options = _decode(asked.body).stream_options
+    if isinstance(options, dict):
+        if options.get("include_usage"):
+            return asked
+        whole = msgspec.json.decode(asked.body)
+        whole["stream_options"] = {**options, "include_usage": True}
+        return _changed(asked, msgspec.json.encode(whole))
+    if options is not None or b'"stream_options"' in asked.body:  # null, or not of its form: its server says so
+        return asked
+    start = asked.body.index(b"{") + 1
+    comma = b"" if asked.body[start:].lstrip().startswith(b"}") else b","
+    return _changed(asked, asked.body[:start] + _USAGE + comma + asked.body[start:])
+
+
+def _changed(asked: Asked, body: bytes) -> Asked:
+    return Asked(body, asked.model, asked.streams, asked.answers, hides_usage=True)

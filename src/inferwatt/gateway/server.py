@@ -1,0 +1,228 @@
+"""The gateway as a process: uvicorn with httptools on uvloop, and what is refused before anything is routed."""
+
+import asyncio
+import logging
+import os
+import re
+import socket
+import ssl
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from inferwatt.answering.tenant import Tenants, tenants
+from inferwatt.delivery import Delivery
+from inferwatt.errors import ConfigError, Unavailable
+from inferwatt.gateway.app import Gateway, Nobody
+from inferwatt.gateway.settings import GatewayConfig
+from inferwatt.gateway.upstreams import open_upstreams, read_secret
+
+KEEP_ALIVE_SECONDS = 30
+GOODBYE_SECONDS = 10
+SILENT_SECONDS = 30.0
+"""How long a connection may be open without a whole head of a call."""
+_HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+
+class Strict(HttpToolsProtocol):
+    """uvicorn's protocol; what is ambiguous or endless is refused by 400, before the application is asked."""
+
+    header_bytes = 64 << 10
+    _seen = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Give it a time to say what it wants."""
+        super().connection_made(transport)
+        self.loop.call_later(SILENT_SECONDS, self._end_silence)
+
+    def _end_silence(self) -> None:
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Count anew."""
+        super().on_message_begin()
+        self._seen = 0
+
+    def on_url(self, url: bytes) -> None:
+        """Keep within the limit."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep within the limit."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._seen += size
+        if self._seen > self.header_bytes:
+            raise ValueError("the head is too large")
+
+    def on_headers_complete(self) -> None:
+        """Refuse what two servers could read in two ways."""
+        if not self.url.startswith(b"/") or not is_sound(self.headers):
+            raise ValueError("ambiguous")
+        super().on_headers_complete()
+
+
+def protocol(header_bytes: int) -> type[HttpToolsProtocol]:
+    """Return the protocol with a limit of the head."""
+    return type("Limited", (Strict,), {"header_bytes": header_bytes})
+
+
+def is_sound(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a head has one meaning: one host, one length, and not a length beside an encoding."""
+    found: dict[bytes, list[bytes]] = {b"host": [], b"content-length": [], b"transfer-encoding": []}
+    for name, value in headers:
+        if name in found:
+            found[name].append(value)
+    hosts, lengths, encodings = found.values()
+    is_framed = len(lengths) + len(encodings) <= 1 and all(_LENGTH.fullmatch(one) for one in lengths)
+    is_known = all(one.strip().lower() == b"chunked" for one in encodings)
+    return is_framed and is_known and len(hosts) == 1 and _HOST.fullmatch(hosts[0]) is not None
+
+
+def tenants_of(config: GatewayConfig) -> Tenants:
+    """Return how tenants are told.
+
+    Raises:
+        ConfigError: a file or a name is wrong.
+    """
+    told = config.tenants
+    secret = read_secret(told.secret_file, "gateway.tenants.secret_file").encode()
+    where = f"gateway.tenants.keys_file {told.keys_file}"
+    try:
+        named = tomllib.loads(Path(told.keys_file).read_text(encoding="utf-8")) if told.keys_file else {}
+        if not all(isinstance(key, str) and key for key in named.values()):
+            raise ConfigError("a line names no key", where=where, fix='tenant = "key"')
+        keys = {key: name for name, key in named.items()}
+        return tenants(keys, secret=secret, peers=told.peers, header=told.header)
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"tenants cannot be told: {exc}", where=where, fix='a file of lines tenant = "key"') from None
+
+
+def check(config: GatewayConfig) -> None:
+    """Refuse to listen beyond this machine without keys, or without TLS.
+
+    Raises:
+        ConfigError: it would.
+    """
+    host = config.listen.rpartition(":")[0].strip("[]")
+    if host in {"127.0.0.1", "::1", "localhost"}:
+        return
+    if not (config.tenants.keys_file and config.tenants.keys_only):
+        what = f"gateway.listen is {config.listen}, which others can reach, and nobody needs a key"
+        raise ConfigError(what, where="gateway.listen", fix='set gateway.tenants.keys_file, lines of tenant = "key"')
+    if not (config.tls_certificate_file and config.tls_key_file) and not config.plaintext:
+        what = f"gateway.listen is {config.listen}, which others can reach, and keys would be sent in the clear"
+        fix = "set gateway.tls_certificate_file and tls_key_file, or gateway.plaintext = true behind a proxy with TLS"
+        raise ConfigError(what, where="gateway.listen", fix=fix)
+
+
+def bind(listen: str) -> socket.socket:
+    """Return a socket that listens; port 0 takes a free one.
+
+    Raises:
+        ConfigError: `listen` is not host:port.
+        Unavailable: it is taken, or not this machine's.
+    """
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdecimal():
+        raise ConfigError(f"gateway.listen is {listen!r}", where="gateway.listen", fix='listen = "127.0.0.1:9596"')
+    host = host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+        listener.listen(1024)
+    except (OSError, OverflowError) as exc:
+        listener.close()
+        why = getattr(exc, "strerror", None) or exc
+        fix = "take another: inferwatt gateway --listen 127.0.0.1:0"
+        raise Unavailable(f"cannot listen: {why}", where=f"gateway.listen {listen}", fix=fix) from exc
+    return listener
+
+
+class Serving:
+    """A gateway that is ready to serve on its socket."""
+
+    def __init__(self, config: GatewayConfig, socket_path: str | None = None) -> None:
+        """Open all that it needs.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            Unavailable: it cannot listen.
+        """
+        check(config)
+        self.config = config
+        self.desk = Delivery(socket_path or None)
+        self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk, Nobody())
+        self._options = _tls(config)
+        self.listener = bind(config.listen)
+        host, port = self.listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if self._options else 'http'}://{shown}:{port}"
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its lines quote what clients send
+        server = uvicorn.Server(self._settings())
+        self.desk.start()
+        try:
+            _run(self._serve(server))
+        finally:
+            self.desk.close(1.0)
+
+    async def _serve(self, server: uvicorn.Server) -> None:
+        try:
+            await server.serve(sockets=[self.listener])
+        finally:
+            await self.app.close()
+
+    def _settings(self) -> uvicorn.Config:
+        limits = self.config.limits
+        options: dict[str, Any] = {"log_config": None, "access_log": False, "lifespan": "off", "ws": "none"}
+        return uvicorn.Config(
+            self.app,
+            http=protocol(limits.header_bytes),
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.connections,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=GOODBYE_SECONDS,
+            **self._options,
+            **options,
+        )
+
+
+def _tls(config: GatewayConfig) -> dict[str, Any]:
+    if not config.tls_certificate_file:
+        return {}
+    files = {"ssl_certfile": config.tls_certificate_file, "ssl_keyfile": config.tls_key_file}
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            config.tls_certificate_file, config.tls_key_file or None
+        )
+    except (OSError, ValueError) as exc:
+        where = f"gateway.tls_certificate_file {config.tls_certificate_file}"
+        raise ConfigError(
+            f"cannot use the certificate: {exc}", where=where, fix="name a PEM file, and its key"
+        ) from None
+    return files
+
+
+def _run(main: Any) -> None:  # noqa: ANN401 - a coroutine
+    """Run on uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:  # it has none for Windows
+        asyncio.run(main)
+        return
+    uvloop.run(main)
