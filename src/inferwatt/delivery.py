@@ -157,19 +157,20 @@ class Delivery:
                 self._open[handle.name] = changed[handle.name] = handle
         for handle in tuple(self._open.values()) if self._closing else ():
             handle.abort()  # which appends it to those that have ended
-        for _ in range(len(self._ended)):
-            handle = self._ended.popleft()
+        ended = [self._ended.popleft() for _ in range(len(self._ended))]
+        for handle in ended:
             self._open.pop(handle.name, None)
             self._awaiting[handle.name] = changed[handle.name] = handle
         self._forget()
         if self._absent:
-            self.counts["unmetered"] += sum(handle.end_ns is not None for handle in changed.values())
-            return
-        greeted = self._link is not None and self._link.greeted
-        told = [handle for handle in changed.values() if greeted or handle.end_ns is not None]
-        self._outbox.add([handle.record() for handle in told])  # open ones are all told at the next greeting
-        if self._outbox.dropped_records:
-            self.counts["dropped_unacknowledged"] = self._outbox.dropped_records
+            self.counts["unmetered"] += len(ended)
+        else:
+            told = changed.values() if self._link is not None and self._link.greeted else ended
+            self._outbox.add([handle.record() for handle in told])  # open ones are all told at the next greeting
+        for handle in ended:
+            handle.told()
+        if dropped := self._outbox.dropped_records:
+            self.counts["dropped_unacknowledged"] = dropped
 
     def _forget(self) -> None:
         old_ns = time.monotonic_ns() - FINAL_WITHIN_NS

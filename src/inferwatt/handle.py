@@ -48,7 +48,7 @@ class RequestHandle:
     """A request: `with` or `async with` around the call, or `start()` and `finish()`.
 
     Leaving by an exception makes it `failed`; by what is no `Exception` (cancellation, a closed generator, Ctrl-C)
-    `aborted`. `response_id` and `trace_id` may be set at any time before the end: how others call this request.
+    `aborted`. `response_id` and `trace_id` may be set at any time before the end: how others call this request; `model` too.
     """
 
     __slots__ = (
@@ -56,7 +56,6 @@ class RequestHandle:
         "_chunks",
         "_engine",
         "_first_ns",
-        "_model",
         "_outcome",
         "_output",
         "_prompt",
@@ -66,6 +65,7 @@ class RequestHandle:
         "_tenant",
         "end_ns",
         "last_energy",
+        "model",
         "name",
         "response_id",
         "trace_id",
@@ -76,7 +76,7 @@ class RequestHandle:
     ) -> None:
         self._sink = sink
         self.name = name
-        self._model = model
+        self.model = model
         self._tenant = tenant
         self._engine = engine
         self._tags = tags
@@ -104,10 +104,11 @@ class RequestHandle:
             self._sink.changed(self)
         return self
 
-    def first_token(self) -> None:
-        """Note the time of the first output token; the next ones are ignored."""
+    def first_token(self, after_seconds: float | None = None) -> None:
+        """Note the time of the first output token, now or so long after the start; the next ones are ignored."""
         if self._first_ns is None and self.end_ns is None and self._start_ns:
-            self._first_ns = _now_ns()
+            now_ns = _now_ns()
+            self._first_ns = now_ns if after_seconds is None else min(self._start_ns + int(after_seconds * 1e9), now_ns)
             self._sink.changed(self)
 
     def chunk(self) -> None:
@@ -183,6 +184,10 @@ class RequestHandle:
     ) -> None:
         self.__exit__(kind, exc, trace)
 
+    def told(self) -> None:
+        """Let go of the times of its chunks: they were told."""
+        self._chunks = None
+
     def record(self) -> "Request":
         """Return its state as the record that is sent: what an agent would refuse is left out and counted."""
         from inferwatt.records import UNKNOWN_TENANT, Outcome, Request
@@ -196,7 +201,7 @@ class RequestHandle:
         return Request(
             request=self.name,
             engine=self._text(self._engine, "engine"),
-            model=self._text(self._model, "model"),
+            model=self._text(self.model, "model"),
             tenant=tenant if tenant and tenant != "__other__" else UNKNOWN_TENANT,
             arrival_ns=self._start_ns,
             first_token_ns=self._first_ns,

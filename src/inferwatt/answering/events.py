@@ -37,15 +37,25 @@ class Framer:
         self._held += data
         pieces: list[tuple[bytes, bool]] = []
         start = 0
-        for blank in _BLANK.finditer(self._held, self._searched):
-            pieces.append((bytes(self._held[start : blank.end()]), not self._skipping))
-            start, self._skipping = blank.end(), False
+        for end in self._ends():
+            pieces.append((bytes(self._held[start:end]), not self._skipping))
+            start, self._skipping = end, False
         if start:
             del self._held[:start]
         if len(self._held) > self._most:
             self._give_up(pieces)
         self._searched = max(len(self._held) - 3, 0)
         return pieces
+
+    def _ends(self) -> list[int]:
+        """Return where events end, in what was not searched yet."""
+        if b"\r" in self._held:
+            return [blank.end() for blank in _BLANK.finditer(self._held, self._searched)]
+        ends, place = list[int](), self._held.find(b"\n\n", self._searched)
+        while place >= 0:
+            ends.append(place + 2)
+            place = self._held.find(b"\n\n", place + 2)
+        return ends
 
     def _give_up(self, pieces: list[tuple[bytes, bool]]) -> None:
         """Pass on an event that is too long, but for the bytes that may begin its end."""

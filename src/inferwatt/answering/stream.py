@@ -1,7 +1,7 @@
 """A stream of answers with the energy in its last data: passed on as it came, but for one object. Pure.
 
-Only events that may be the last are looked at: a piece of whole events without a sign of that goes through uncut. One
-event is kept at most: the one that ends an answer, until the next shows that it was the last (`[DONE]`, the usage).
+Only events that may be the last are looked at: whole events before the first sign of that go through uncut. One event
+is kept at most: the one that ends an answer, until the next shows that it was the last (`[DONE]`, the usage).
 """
 
 import re
@@ -16,8 +16,8 @@ Figure = Callable[[Used], Mapping[str, Any] | None]
 """Returns the object of an answer by what is known of its tokens; None: there is to be none."""
 
 _SIGN = re.compile(
-    rb'\[DONE\]|message_st|message_delta|response\.(?:created|completed|incomplete|failed)|"(?:error|details)"'
-    rb'|"(?:usage|finish_reason|stop_reason|generated_text|timings)"\s*:\s*["{]|\Aevent:\s*error'
+    rb'\[DONE\]|message_st|message_delta|response\.(?:created|completed|incomplete|failed)|"error"|\Aevent:\s*error'
+    rb'|"(?:usage|finish_reason|stop_reason|generated_text|details|timings)"\s*:\s*["{]'
 )
 _ENDS = re.compile(rb'"finish_reason"\s*:\s*"')
 _COUNTS = re.compile(rb'"choices"\s*:\s*\[\s*\]')
@@ -26,7 +26,6 @@ _IS_LAST = re.compile(
 )
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _DONE = b"[DONE]"
-_WHOLE = (b"\n\n", b"\r\n\r\n")
 
 
 class Stream:
@@ -57,13 +56,14 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """Return what goes out now."""
-        is_plain = not self._kept and self.events and self._framer.is_empty and data.endswith(_WHOLE)
-        if is_plain and _SIGN.search(data) is None:
-            self.events += data.count(b"data:")
-            return data
-        return b"".join(
-            [self._event(piece) if whole else self._flush() + piece for piece, whole in self._framer.feed(data)]
-        )
+        plain = 0
+        if not self._kept and self.events and self._framer.is_empty:
+            plain = _plain(data)
+            self.events += data.count(b"data:", 0, plain)
+            if plain == len(data):
+                return data
+        framed = self._framer.feed(data[plain:])
+        return b"".join([data[:plain], *(self._event(one) if whole else self._flush() + one for one, whole in framed)])
 
     def end(self, *, was_cut: bool = False) -> bytes:
         """Return what is still held; a stream that was cut gets no figure."""
@@ -118,3 +118,22 @@ class Stream:
         self._is_told = True
         figure = self._figure(self.used)
         return event if figure is None else embed.into_event(event, figure)
+
+
+def _plain(data: bytes) -> int:
+    """Return how many bytes of whole events stand before the first that has a sign of the end."""
+    end = len(data)
+    if b'"choices"' not in data or _may_end(data):
+        sign = _SIGN.search(data)
+        end = sign.start() if sign is not None else end
+    blank = data.rfind(b"\n\n", 0, end)
+    if blank < 0:
+        blank = data.rfind(b"\r\n\r\n", 0, end) + 2
+    return blank + 2 if blank > 1 else 0
+
+
+def _may_end(data: bytes) -> bool:
+    """Whether OpenAI's events may have a sign: searching for plain bytes takes a quarter of the expression's time."""
+    name = b'"finish_reason"'
+    is_open = data.count(name) == data.count(b'"finish_reason":null') + data.count(b'"finish_reason": null')
+    return not is_open or b'"usage"' in data or b"[DONE]" in data or b'"timings"' in data or b"error" in data

@@ -1,5 +1,6 @@
 """Answers of the gateway's own: JSON, and what is refused, in the form that OpenAI's clients understand."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -48,17 +49,25 @@ async def refuse(send: Send, refused: Refused) -> None:
     await say(send, refused.status, {"error": told}, extra)
 
 
-async def body_of(scope: Mapping[str, Any], receive: Receive, most_bytes: int) -> bytes:
+async def body_of(scope: Mapping[str, Any], receive: Receive, most_bytes: int, most_seconds: float) -> bytes:
     """Return a call's body.
 
     Raises:
-        Refused: it is larger than allowed; nothing beyond that is read.
+        Refused: it is larger than allowed, of which nothing more is read, or it takes too long to come.
         Left: its client went away.
     """
     too_large = Refused(413, f"the body is larger than {most_bytes} bytes", "Send less.", closes=True)
     for name, value in scope["headers"]:
         if name == b"content-length" and int(value) > most_bytes:
             raise too_large
+    try:
+        async with asyncio.timeout(most_seconds):
+            return await _whole(receive, most_bytes, too_large)
+    except TimeoutError:
+        raise Refused(408, f"the body did not come within {most_seconds} s", "Send it faster.", closes=True) from None
+
+
+async def _whole(receive: Receive, most_bytes: int, too_large: Refused) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while True:

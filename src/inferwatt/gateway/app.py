@@ -5,6 +5,7 @@ No body is logged or kept. What is no call of a model (`/v1/models`, health) mak
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -15,15 +16,18 @@ from inferwatt.answering.tenant import Tenants, key_of, split_path
 from inferwatt.gateway import asking, headers, paths
 from inferwatt.gateway.answer import Left, Receive, Refused, Send, body_of, refuse, say
 from inferwatt.gateway.asking import Asked
-from inferwatt.gateway.call import Call, Given, Watch, refusal
+from inferwatt.gateway.call import Call, Terms
+from inferwatt.gateway.ending import Ending, refusal
 from inferwatt.gateway.known import Recent
 from inferwatt.gateway.models import models
 from inferwatt.gateway.settings import GatewayConfig
-from inferwatt.gateway.trying import ask
+from inferwatt.gateway.trying import Question, ask
 from inferwatt.gateway.upstreams import Upstream, Upstreams
 from inferwatt.handle import RequestHandle, Sink
 
 Scope = Mapping[str, Any]
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+PORT = re.compile(r":[0-9]+\Z")
 
 
 class Gateway:
@@ -44,6 +48,7 @@ class Gateway:
         self._allowed = frozenset(config.paths)
         self._names = itertools.count(1)
         self._recent = Recent()
+        self._terms = Terms(config.embed, config.agent_url)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -70,9 +75,10 @@ class Gateway:
         if path in paths.HEALTH and scope["method"] in {"GET", "HEAD"}:
             await say(send, 200, {"status": "ok"})
             return
+        self._check_page(told)
         tenant = self._tenant(told, named, peer)
         if scope["method"] == "GET" and paths.MODELS.fullmatch(path):
-            await models(self._client(), self._upstreams, path, told, send, hides_key=self._knows(told))
+            await models(self._client(), self._upstreams, self._question(path, scope, told), send)
         elif scope["method"] == "GET" and (found := paths.RECORDS.fullmatch(path)):
             await self._record(found[1], tenant, send)
         elif scope["method"] == "POST" and (call := paths.call_of(path, self._allowed)):
@@ -82,16 +88,25 @@ class Gateway:
 
     # Whose it is.
 
-    def _knows(self, told: Mapping[str, str]) -> bool:
-        """Whether a client's key is one of ours."""
-        return bool(self._tenants.names) and bool(key_of(told))
+    @property
+    def _needs_key(self) -> bool:
+        return bool(self._tenants.names) and self._config.tenants.keys_only
+
+    def _check_page(self, told: Mapping[str, str]) -> None:
+        """Refuse what a web page asks of a gateway that needs no key: by another site's page, or by a name made up."""
+        host = told.get("host", "").rpartition(":")[0] if PORT.search(told.get("host", "")) else told.get("host", "")
+        is_ours = host.strip("[]").lower() in LOOPBACK or host.lower() in self._config.allowed_hosts
+        if not self._needs_key and not is_ours:
+            raise Refused(421, "this gateway does not go by that host name", "Add it to gateway.allowed_hosts.")
+        if not self._needs_key and told.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+            raise Refused(403, "another web page asked for this", "Set gateway.tenants.keys_file, and use a key.")
 
     def _tenant(self, told: Mapping[str, str], named: str | None, peer: str) -> str:
         trusted = self._tenants.trusts(peer)
         if named is not None and not trusted:
             raise Refused(403, "this peer may not say whose a call is", "Name it in gateway.tenants.peers.")
         tenants = self._tenants
-        if tenants.names and self._config.tenants.keys_only and not trusted:
+        if self._needs_key and not trusted:
             name = tenants.known(key_of(told))
             if not name:
                 raise Refused(401, "this needs a key", "Authorization: Bearer KEY.", closes=True)
@@ -116,63 +131,49 @@ class Gateway:
         receive: Receive,
         send: Send,
     ) -> None:
-        body = await body_of(scope, receive, self._config.limits.body_bytes)
-        asked = self._read(body, call)
+        limits = self._config.limits
+        asked = _read(await body_of(scope, receive, limits.body_bytes, limits.body_seconds), call)
         serving = self._upstreams.of(asked.model)
         if not serving:
             raise Refused(404, "no upstream serves this model", "See gateway.upstream.models.")
-        if serving[0].config.ask_usage:
-            asked = asking.with_usage(asked, call)
         name = headers.request_id(told) or os.urandom(16).hex()
-        handle = self._handle(serving[0], asked, tenant, told, name)
-        given = Given(name, handle, serving[0], self._config.embed, self._config.agent_url)
+
+        def opened(upstream: Upstream) -> RequestHandle:
+            return self._opened(upstream, name, asked.model, tenant, told)
+
+        await self._pass(
+            Call(name, asked, opened, self._terms), serving, self._question(path, scope, told), scope, send
+        )
+
+    def _question(self, path: str, scope: Scope, told: Mapping[str, str]) -> Question:
+        hides_key = bool(self._tenants.names) and bool(key_of(told))
         query = scope["query_string"].decode("latin-1")
-        await self._pass(Call(given, asked), given, serving, scope, asked, (path, query), receive, send)
+        return Question(path, query, scope["headers"], hides_key, self._tenants.header)
 
-    def _read(self, body: bytes, call: paths.Call) -> Asked:
-        try:
-            return asking.read(body, call)
-        except asking.Unreadable:
-            raise Refused(400, "the body is no JSON object", "Send one.") from None
-
-    def _handle(
-        self, upstream: Upstream, asked: Asked, tenant: str, told: Mapping[str, str], name: str
-    ) -> RequestHandle:
+    def _opened(self, upstream: Upstream, name: str, model: str, tenant: str, told: Mapping[str, str]) -> RequestHandle:
         sink = self._nobody if upstream.config.is_managed else self._desk
-        server = upstream.config.server
-        handle = RequestHandle(sink, str(next(self._names)), asked.model, tenant, server, headers.tags(told))
+        handle = RequestHandle(sink, str(next(self._names)), model, tenant, upstream.engine, headers.tags(told))
         handle.trace_id = name
         self._recent.add(name, tenant, handle)
         return handle.start()
 
-    async def _pass(
-        self,
-        call: Call,
-        given: Given,
-        serving: list[Upstream],
-        scope: Scope,
-        asked: Asked,
-        where: tuple[str, str],
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _pass(self, call: Call, serving: list[Upstream], question: Question, scope: Scope, send: Send) -> None:
         limits = self._config.limits
-        hides_key = self._knows(headers.read(scope["headers"]))
         problem: Refused | None = None
-        watch = Watch(receive, limits.call_seconds)
+        ending = Ending(scope, limits.call_seconds)
         try:
-            async with watch:
-                response = await ask(self._client(), serving, scope, asked.body, where, given, limits, hides_key)
+            with ending:
+                response = await ask(self._client(), serving, call, question, limits)
                 async with response:
                     await call.answer(response, send)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self.counts["upstream_failed"] += 1
-            problem = refusal(exc, given.upstream.config.name)
+            problem = refusal(exc)
         finally:
-            call.has_left = watch.has_left
+            call.has_left = ending.has_left
             call.end()
-        self.counts["aborted"] += watch.has_left
-        if watch.is_late:
+        self.counts["aborted"] += ending.has_left
+        if ending.is_late:
             problem = Refused(504, f"the call took longer than {limits.call_seconds} s", "See gateway.limits.")
         if problem is not None and not call.began:
             raise problem
@@ -191,6 +192,13 @@ class Gateway:
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
         return self._session
+
+
+def _read(body: bytes, call: paths.Call) -> Asked:
+    try:
+        return asking.read(body, call)
+    except asking.Unreadable:
+        raise Refused(400, "the body is no JSON object", "Send one, not compressed.") from None
 
 
 class Nobody:

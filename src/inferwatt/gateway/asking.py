@@ -1,6 +1,6 @@
 """What a call asks for, read from its body, and the one thing that is added to it: that the usage be told. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ class Asked:
     model: str = ""
     streams: bool = False
     answers: int = 1
+    may_ask_usage: bool = False
     hides_usage: bool = False
 
 
@@ -52,7 +53,8 @@ def read(body: bytes, call: Call) -> Asked:
         raise Unreadable(str(exc)) from None
     model = call.model or (said.model if isinstance(said.model, str) else "")
     answers = said.n if type(said.n) is int and 1 <= said.n <= MOST_ANSWERS else 1
-    return Asked(body, model, call.streams or said.stream is True, answers)
+    streams = call.streams or said.stream is True
+    return Asked(body, model, streams, answers, streams and call.protocol is Protocol.OPENAI)
 
 
 def _other(body: bytes) -> Asked:
@@ -63,9 +65,9 @@ def _other(body: bytes) -> Asked:
     return Asked(body, said.model if isinstance(said.model, str) else "", said.stream is True)
 
 
-def with_usage(asked: Asked, call: Call) -> Asked:
+def with_usage(asked: Asked) -> Asked:
     """Return the call with the request that the usage be told at the end of a stream, where its client did not."""
-    if not asked.streams or call.protocol is not Protocol.OPENAI:
+    if not asked.may_ask_usage:
         return asked
     options = _decode(asked.body).stream_options
     if isinstance(options, dict):
@@ -73,13 +75,8 @@ def with_usage(asked: Asked, call: Call) -> Asked:
             return asked
         whole = msgspec.json.decode(asked.body)
         whole["stream_options"] = {**options, "include_usage": True}
-        return _changed(asked, msgspec.json.encode(whole))
+        return replace(asked, body=msgspec.json.encode(whole), hides_usage=True)
     if options is not None or b'"stream_options"' in asked.body:  # null, or not of its form: its server says so
         return asked
     start = asked.body.index(b"{") + 1
-    comma = b"" if asked.body[start:].lstrip().startswith(b"}") else b","
-    return _changed(asked, asked.body[:start] + _USAGE + comma + asked.body[start:])
-
-
-def _changed(asked: Asked, body: bytes) -> Asked:
-    return Asked(body, asked.model, asked.streams, asked.answers, hides_usage=True)
+    return replace(asked, body=asked.body[:start] + _USAGE + b"," + asked.body[start:], hides_usage=True)

@@ -1,14 +1,12 @@
-"""One call through the gateway: asked of a server, passed back as it comes, and told to the agent.
+"""One call through the gateway: told to the agent, asked of a server, passed back as it comes.
 
 Nobody waits for joules: what is known when the last data comes goes into it. A client that leaves ends the call at its
 server at once; what was made until then is kept as aborted.
 """
 
-import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,60 +16,87 @@ from inferwatt.answering import embed, usage
 from inferwatt.answering.figures import figure, head
 from inferwatt.answering.stream import Stream
 from inferwatt.answering.usage import Used
-from inferwatt.gateway import headers
-from inferwatt.gateway.answer import Receive, Refused, Send, say_bytes
+from inferwatt.gateway import asking, headers
+from inferwatt.gateway.answer import Send, say_bytes
 from inferwatt.gateway.asking import Asked
 from inferwatt.gateway.managed import estimated
 from inferwatt.gateway.upstreams import Upstream
 from inferwatt.handle import RequestHandle
 
 MOST_EMBEDDED_BYTES = 4 << 20
+USAGE_BYTES = 4096
+"""Where a body is too large to be read, its usage is looked for in so many of its last bytes."""
 _STREAM = "text/event-stream"
-_NO_TOKEN = re.compile(rb'"delta"\s*:\s*\{\s*"role"\s*:\s*"assistant"\s*(?:,\s*"content"\s*:\s*(?:""|null)\s*)?[,}]')
-"""What opens a chat: a role, and no text yet."""
+_OPENS = re.compile(
+    rb'"delta"\s*:\s*\{(?:\s*"\w+"\s*:\s*(?:""|null|"assistant")\s*,?)*\s*\}|"type"\s*:\s*"(?:message_start|ping'
+    rb'|content_block_start|response\.(?:created|queued|in_progress|output_item\.added|content_part\.added))"'
+)
+"""What stands in a stream before its first token: a role and no text, names and no text."""
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
+_BAD, _BROKEN, _BUSY = 400, 500, 503
 
 
-@dataclass(slots=True)
-class Given:
-    """What a call is made of, beside its body."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the calls of one gateway have in common: whether answers carry the object, and what its links begin with."""
 
-    name: str
-    handle: RequestHandle
-    upstream: Upstream
     embeds: bool
     url: str
 
 
-class Call:
-    """What comes back, and what is said of it."""
+Opens = Callable[[Upstream], RequestHandle]
+"""Makes the record of a call that a server is asked."""
 
-    def __init__(self, given: Given, asked: Asked) -> None:
+
+class Call:
+    """What is asked, what comes back, and what is said of it.
+
+    Args:
+        name: the id that its client gets.
+        asked: what is asked for.
+        opens: makes its record.
+        terms: what it has in common with others.
+    """
+
+    def __init__(self, name: str, asked: Asked, opens: Opens, terms: Terms) -> None:
+        self.name = name
+        self._upstream: Upstream | None = None
+        self._handle: RequestHandle | None = None
+        self._sent = asked
         self.began = False
-        self.used = usage.NOTHING
+        """Whether a byte of the answer has gone out."""
         self.has_left = False
-        self._given, self._asked = given, asked
+        self._asked, self._opens, self._terms = asked, opens, terms
+        self._used = usage.NOTHING
         self._started = time.monotonic()
+        self._first_seconds: float | None = None
         self._tokens = 0
         self._is_whole = False
 
-    def figure(self, used: Used) -> dict[str, Any] | None:
-        """Return the object for the answer; None where there is to be none."""
-        given = self._given
-        if not given.embeds:
-            return None
-        if given.upstream.config.is_managed:
-            model = used.model or self._asked.model
-            return estimated(given.name, model, given.upstream.config.provider, used, time.monotonic() - self._started)
-        return figure(given.name, given.handle.energy(), url=given.url)
+    def of(self, upstream: Upstream) -> bytes:
+        """Return the body for a server, to which the call belongs from now on; one that was asked before has failed."""
+        if self._upstream is not upstream:
+            self._refused()
+            self._upstream, self._handle = upstream, self._opens(upstream)
+            self._sent = asking.with_usage(self._asked) if upstream.is_asked_usage else self._asked
+        return self._sent.body
+
+    def _refused(self) -> None:
+        """End its record: its server has computed nothing."""
+        if self._handle is not None:
+            self._handle.usage(prompt=0, output=0)
+            self._handle.fail()
+            self._handle.finish()
 
     def end(self) -> None:
         """Tell the agent how it ended, and what it took."""
-        handle, used = self._given.handle, self.used
-        output = used.output
-        if output is None and not self._is_whole and self._tokens:
-            output = self._tokens  # it was cut: about one an event
+        handle, used = self._handle, self._used
+        if handle is None:
+            return
+        output = used.output if used.output is not None else self._tokens or None  # not told: about one an event
         handle.usage(prompt=used.prompt, cached=used.cached, output=output)
         handle.response_id = used.response_id or handle.response_id
+        handle.model = handle.model or used.model
         if used.failed or not (self._is_whole or self.has_left):
             handle.fail()
         handle.finish("aborted" if self.has_left else "")
@@ -79,19 +104,31 @@ class Call:
     # What comes back.
 
     async def answer(self, response: aiohttp.ClientResponse, send: Send) -> None:
-        """Pass an answer on."""
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        is_plain = response.headers.get("content-encoding", "identity").lower() == "identity"
+        """Pass an answer on.
+
+        Raises:
+            aiohttp.ClientError: the server went away in the middle of it.
+        """
+        upstream = self._upstream
+        assert upstream is not None
         told = {name.lower(): value for name, value in response.headers.items()}
-        self.used = usage.of_headers(told)
+        upstream.heard(told)
+        if response.status >= _BAD and (response.status < _BROKEN or response.status == _BUSY):
+            self._refused()
+        self._hear(usage.of_headers(told))
+        kind = told.get("content-type", "").partition(";")[0].strip().lower()
+        is_plain = told.get("content-encoding", "identity").lower() == "identity"
         if kind == _STREAM and is_plain:
             await self._stream(response, send)
-        elif kind == "application/json" and is_plain and _is_small(response):
+        elif kind == "application/json" and is_plain:
             await self._whole(response, send)
         else:
             await self._untouched(response, response.content.iter_any(), b"", send)
-        if response.status >= 400:
-            self._given.handle.fail()
+
+    def _hear(self, used: Used) -> None:
+        self._used = self._used.then(used)
+        if self._handle is not None and used.first_token_seconds is not None:
+            self._handle.first_token(used.first_token_seconds)
 
     async def _start(
         self, response: aiohttp.ClientResponse, send: Send, more: list[tuple[str, str]], length: int | None
@@ -101,33 +138,40 @@ class Call:
         await send({"type": "http.response.start", "status": response.status, "headers": passed})
 
     def _head(self) -> list[tuple[str, str]]:
-        given = self._given
-        return embed.headers_of(head(given.name, url=given.url)) if given.embeds else []
+        return embed.headers_of(head(self.name, url=self._terms.url)) if self._terms.embeds else []
 
     async def _stream(self, response: aiohttp.ClientResponse, send: Send) -> None:
         await self._start(response, send, self._head(), None)
-        stream = Stream(self.figure, hides_usage=self._asked.hides_usage, answers=self._asked.answers)
-        handle, before = self._given.handle, self.used
+        stream = Stream(self._figure, hides_usage=self._sent.hides_usage, answers=self._sent.answers)
         was_cut = True
         try:
             async for data in response.content.iter_any():
-                seen = stream.events
-                out = stream.feed(data)
-                if stream.events > seen and (seen or _NO_TOKEN.search(data) is None):
-                    handle.chunk()
-                    self._tokens += stream.events - seen
-                if not seen and stream.used.response_id:
-                    handle.response_id = stream.used.response_id
+                out = self._heard(stream, data)
                 if out:
                     await send({"type": "http.response.body", "body": out, "more_body": True})
             was_cut = False
+        except aiohttp.ClientError:
+            await send({"type": "http.response.body", "body": stream.end(was_cut=True), "more_body": True})
+            raise
         finally:
-            self.used = before.then(stream.used)
+            self._hear(stream.used)
             self._is_whole = stream.is_over
-        await self._finish(stream.end(was_cut=was_cut), send)
+        await send({"type": "http.response.body", "body": stream.end(was_cut=was_cut)})
 
-    async def _finish(self, rest: bytes, send: Send) -> None:
-        await send({"type": "http.response.body", "body": rest})
+    def _heard(self, stream: Stream, data: bytes) -> bytes:
+        """Return what goes out for a piece of a stream, and note the tokens in it."""
+        seen, handle = stream.events, self._handle
+        out = stream.feed(data)
+        news = stream.events - seen
+        if not seen and handle is not None and stream.used.response_id:
+            handle.response_id = stream.used.response_id
+        if not self._tokens:
+            news -= len(_OPENS.findall(data))
+        if news > 0 and handle is not None:
+            self._tokens += news
+            self._first_seconds = self._first_seconds or time.monotonic() - self._started
+            handle.chunk()
+        return out
 
     async def _whole(self, response: aiohttp.ClientResponse, send: Send) -> None:
         """Pass a body on that is read whole; what turns out too large goes on as it comes."""
@@ -138,9 +182,9 @@ class Call:
             if len(body) > MOST_EMBEDDED_BYTES:
                 await self._untouched(response, pieces, bytes(body), send)
                 return
-        self.used = self.used.then(usage.read(bytes(body)))
+        self._hear(usage.read(bytes(body)))
         self._is_whole = True
-        told = self.figure(self.used) if response.status < 400 else None
+        told = self._figure(self._used) if response.status < _BAD else None
         out = embed.into_body(bytes(body), told) if told else bytes(body)
         more = embed.headers_of(told) if told else self._head()
         self.began = True
@@ -149,57 +193,29 @@ class Call:
     async def _untouched(
         self, response: aiohttp.ClientResponse, pieces: AsyncIterator[bytes], first: bytes, send: Send
     ) -> None:
+        """Pass a body on as it comes; of a large one the usage may be in its last bytes."""
         await self._start(response, send, self._head(), response.content_length)
+        end = first[-USAGE_BYTES:]
         if first:
             await send({"type": "http.response.body", "body": first, "more_body": True})
         async for data in pieces:
-            self._given.handle.first_token()
+            end = (end + data)[-USAGE_BYTES:]
             await send({"type": "http.response.body", "body": data, "more_body": True})
+        if found := _USAGE.search(end):
+            self._hear(usage.read(b"{%b}" % found[0]))
         self._is_whole = True
-        await self._finish(b"", send)
+        await send({"type": "http.response.body", "body": b""})
 
+    # What is said of it.
 
-def _is_small(response: aiohttp.ClientResponse) -> bool:
-    return response.content_length is None or response.content_length <= MOST_EMBEDDED_BYTES
-
-
-class Watch:
-    """Ends the task of a call when its client leaves, or when it has taken too long."""
-
-    def __init__(self, receive: Receive, seconds: float) -> None:
-        self.has_left = False
-        self.is_late = False
-        self._receive, self._seconds = receive, seconds
-
-    async def __aenter__(self) -> "Watch":
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._timer = loop.call_later(self._seconds, self._too_late)
-        self._watching = loop.create_task(self._watch())
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        self._timer.cancel()
-        self._watching.cancel()
-        is_ours = kind is not None and issubclass(kind, asyncio.CancelledError) and (self.has_left or self.is_late)
-        return is_ours and self._task.uncancel() == 0
-
-    async def _watch(self) -> None:
-        with suppress(Exception):
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            self.has_left = True
-            self._task.cancel()
-
-    def _too_late(self) -> None:
-        self.is_late = True
-        self._task.cancel()
-
-
-def refusal(exc: Exception, upstream: str) -> Refused:
-    """Return what a client is told of a server that cannot be asked."""
-    if isinstance(exc, TimeoutError):
-        return Refused(504, f"{upstream} did not answer in time", "Ask again later.")
-    return Refused(502, f"{upstream} cannot be reached", "Ask again later.")
+    def _figure(self, used: Used) -> Mapping[str, Any] | None:
+        """Return the object for the answer; None where there is to be none."""
+        if not self._terms.embeds or self._upstream is None or self._handle is None:
+            return None
+        provider = self._upstream.config
+        if not provider.is_managed:
+            return figure(self.name, self._handle.energy(), url=self._terms.url)
+        seconds = time.monotonic() - self._started
+        return estimated(
+            self.name, used.model or self._asked.model, provider.provider, used, seconds, self._first_seconds
+        )

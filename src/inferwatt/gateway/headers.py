@@ -25,18 +25,18 @@ def read(raw: Iterable[Raw]) -> dict[str, str]:
     return found
 
 
-def asking(raw: Iterable[Raw], *, hides_key: bool, key: str, name: str, own: str) -> list[tuple[str, str]]:
+def asking(raw: Iterable[Raw], key: str, name: str, hides_key: bool, tenant_header: str) -> list[tuple[str, str]]:
     """Return the headers of a call as they go to its server.
 
     Args:
         raw: as they came.
-        hides_key: whether the client's key is ours, and nobody else's business.
         key: the server's key, empty where it has none of its own.
         name: the call's id, sent as X-Request-Id.
-        own: the header that names a tenant.
+        hides_key: whether the client's key is ours, and nobody else's business.
+        tenant_header: which names a tenant.
     """
     pairs = [(left.decode("latin-1").lower(), right.decode("latin-1")) for left, right in raw]
-    dropped = _HOP | _named_by_connection(pairs) | {"x-request-id", "accept-encoding", own}
+    dropped = _HOP | _named_by_connection(pairs) | {"x-request-id", "accept-encoding", tenant_header}
     dropped |= _KEYS if hides_key or key else frozenset()
     kept = [pair for pair in pairs if pair[0] not in dropped and not pair[0].startswith(_OURS)]
     sent = {given for given, _ in pairs}

@@ -6,7 +6,7 @@ from typing import Any
 from inferwatt.answering.figures import figure
 from inferwatt.handle import RequestHandle
 
-MOST_KNOWN = 16_384
+MOST_KNOWN = 4096
 
 
 class Recent:

@@ -7,7 +7,9 @@ from inferwatt.answering.usage import Used
 from inferwatt.clients.estimator import estimate
 
 
-def estimated(name: str, model: str, provider: str, used: Used, seconds: float) -> dict[str, Any]:
+def estimated(
+    name: str, model: str, provider: str, used: Used, seconds: float, first_seconds: float | None
+) -> dict[str, Any]:
     """Return the object of a managed API's answer; without tokens nothing is known, and nothing will be."""
     if used.prompt is None and not used.output:
         return {**head(name), "final": True, "state": "unknown"}
@@ -19,6 +21,7 @@ def estimated(name: str, model: str, provider: str, used: Used, seconds: float) 
         output_tokens=used.output,
         reasoning_tokens=used.reasoning,
         seconds=seconds,
+        first_token_seconds=first_seconds,
     )
     parts = {f"{part.phase.value}_joules": round(part.energy_joules, DIGITS) for part in told.parts}
     return {

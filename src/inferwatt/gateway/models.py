@@ -1,36 +1,31 @@
 """The list of models: of one server as it says it, of several together."""
 
-from collections.abc import Mapping
+import asyncio
 from typing import Any
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from inferwatt.gateway import headers
 from inferwatt.gateway.answer import Refused, Send, say, say_bytes
+from inferwatt.gateway.trying import Question
 from inferwatt.gateway.upstreams import Upstream, Upstreams
 
 MOST_BYTES = 4 << 20
 PATH = "/v1/models"
 
 
-async def models(
-    client: aiohttp.ClientSession,
-    upstreams: Upstreams,
-    path: str,
-    told: Mapping[str, str],
-    send: Send,
-    *,
-    hides_key: bool,
-) -> None:
+async def models(client: aiohttp.ClientSession, upstreams: Upstreams, question: Question, send: Send) -> None:
     """Answer what models there are, or what one of them is.
 
     Raises:
         Refused: no server says it.
     """
+    path = question.path
     asked = upstreams.all if path == PATH else upstreams.of(path.removeprefix(PATH + "/"))[:1]
-    answers = [await _ask(client, one, path, told, hides_key=hides_key) for one in asked]
+    if not asked:
+        raise Refused(404, "no upstream serves this model", "See gateway.upstream.models.")
+    answers = await asyncio.gather(*(_ask(client, one, question) for one in asked))
     found = [answer for answer in answers if answer is not None]
     if not found:
         raise Refused(502, "no server tells its models", "Ask again later.")
@@ -43,12 +38,12 @@ async def models(
 
 
 async def _ask(
-    client: aiohttp.ClientSession, upstream: Upstream, path: str, told: Mapping[str, str], *, hides_key: bool
+    client: aiohttp.ClientSession, upstream: Upstream, question: Question
 ) -> tuple[int, bytes, list[headers.Raw]] | None:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told.items()]
-    sent = headers.asking(raw, hides_key=hides_key, key=upstream.key, name="models", own="x-inferwatt-tenant")
+    sent = question.headers_for(upstream, "models")
     try:
-        async with client.get(URL(upstream.address(path, ""), encoded=True), headers=sent) as response:
+        async with client.get(question.url_for(upstream), headers=sent, allow_redirects=False) as response:
+            upstream.heard(response.headers)
             body = await response.content.read(MOST_BYTES)
             while len(body) < MOST_BYTES and (more := await response.content.read(MOST_BYTES - len(body))):
                 body += more

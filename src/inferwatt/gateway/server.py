@@ -4,9 +4,12 @@ import asyncio
 import logging
 import os
 import re
+import signal
 import socket
 import ssl
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from inferwatt.answering.tenant import Tenants, tenants
 from inferwatt.delivery import Delivery
 from inferwatt.errors import ConfigError, Unavailable
-from inferwatt.gateway.app import Gateway, Nobody
+from inferwatt.gateway.app import LOOPBACK, Gateway, Nobody
+from inferwatt.gateway.ending import CONNECTION
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.upstreams import open_upstreams, read_secret
 
@@ -32,20 +36,41 @@ class Strict(HttpToolsProtocol):
     """uvicorn's protocol; what is ambiguous or endless is refused by 400, before the application is asked."""
 
     header_bytes = 64 << 10
+    on_lost: Callable[[], None] | None = None
     _seen = 0
+    _silence: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Give it a time to say what it wants."""
         super().connection_made(transport)
-        self.loop.call_later(SILENT_SECONDS, self._end_silence)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End the call that runs; those that wait behind it never begin."""
+        self.pipeline.clear()
+        super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """Take data; a head that has begun has to end."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._wait_for_head()
+
+    def _wait_for_head(self) -> None:
+        if self._silence is None:
+            self._silence = self.loop.call_later(SILENT_SECONDS, self._end_silence)
 
     def _end_silence(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        self._silence = None
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
             self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Count anew."""
         super().on_message_begin()
+        self.scope.update({CONNECTION: self})  # type: ignore[misc]
         self._seen = 0
 
     def on_url(self, url: bytes) -> None:
@@ -67,6 +92,9 @@ class Strict(HttpToolsProtocol):
         """Refuse what two servers could read in two ways."""
         if not self.url.startswith(b"/") or not is_sound(self.headers):
             raise ValueError("ambiguous")
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
         super().on_headers_complete()
 
 
@@ -113,7 +141,7 @@ def check(config: GatewayConfig) -> None:
         ConfigError: it would.
     """
     host = config.listen.rpartition(":")[0].strip("[]")
-    if host in {"127.0.0.1", "::1", "localhost"}:
+    if host in LOOPBACK:
         return
     if not (config.tenants.keys_file and config.tenants.keys_only):
         what = f"gateway.listen is {config.listen}, which others can reach, and nobody needs a key"
@@ -149,6 +177,20 @@ def bind(listen: str) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """uvicorn's server; a signal ends it, and not the process: what is still to be told is told."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the serving."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
 class Serving:
     """A gateway that is ready to serve on its socket."""
 
@@ -172,7 +214,7 @@ class Serving:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its lines quote what clients send
-        server = uvicorn.Server(self._settings())
+        server = _Server(self._settings())
         self.desk.start()
         try:
             _run(self._serve(server))

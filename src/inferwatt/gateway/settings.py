@@ -38,6 +38,7 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_bytes: int = 32 << 20
     header_bytes: int = 64 << 10
     connections: int = 10_000
+    body_seconds: float = 60.0
     connect_seconds: float = 5.0
     silent_seconds: float = 600.0
     call_seconds: float = 3600.0
@@ -45,8 +46,8 @@ class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retry_after_seconds: float = 2.0
 
     def __post_init__(self) -> None:
-        for name in ("body_bytes", "header_bytes", "connections", "connect_seconds", "silent_seconds", "call_seconds"):
-            if not getattr(self, name) > 0:
+        for name in self.__struct_fields__:
+            if not getattr(self, name) >= (name != "retries" and 1e-3):
                 raise ValueError(f"{name} must be above 0")
 
 
@@ -65,6 +66,7 @@ class GatewayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     listen: str = "127.0.0.1:9596"
     upstream: tuple[UpstreamConfig, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     embed: bool = True
     paths: tuple[str, ...] = ()
     agent_url: str = ""

@@ -1,29 +1,45 @@
 """A call is asked of a server, and once more of the next one, as long as no byte was answered."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
 
 from inferwatt.gateway import headers
-from inferwatt.gateway.call import Given
+from inferwatt.gateway.call import Call
 from inferwatt.gateway.settings import LimitsConfig
 from inferwatt.gateway.upstreams import Upstream
 
+WHOLE_BYTES = 1 << 20
 _UNAVAILABLE = 503
+_UNREACHED = (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectorError, aiohttp.ClientOSError)
+"""No byte of an answer has come: a connection was refused, or one that was kept open had been closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of every server in the same way: path, query, and the client's headers."""
+
+    path: str
+    query: str
+    raw_headers: Sequence[headers.Raw]
+    hides_key: bool
+    tenant_header: str
+
+    def headers_for(self, upstream: Upstream, name: str) -> list[tuple[str, str]]:
+        """Return the headers for a server; `name` is the call's id."""
+        return headers.asking(self.raw_headers, upstream.key, name, self.hides_key, self.tenant_header)
+
+    def url_for(self, upstream: Upstream) -> URL:
+        """Return the address at a server."""
+        return URL(upstream.address(self.path, self.query), encoded=True)
 
 
 async def ask(
-    client: aiohttp.ClientSession,
-    serving: list[Upstream],
-    scope: Mapping[str, Any],
-    body: bytes,
-    where: tuple[str, str],
-    given: Given,
-    limits: LimitsConfig,
-    hides_key: bool,
+    client: aiohttp.ClientSession, serving: Sequence[Upstream], call: Call, question: Question, limits: LimitsConfig
 ) -> aiohttp.ClientResponse:
     """Return the first answer: a connection that fails, and a short 503, are tried again.
 
@@ -31,16 +47,13 @@ async def ask(
         aiohttp.ClientError: nobody can be reached.
         TimeoutError: nobody answers in time.
     """
-    own = scope["headers"]
     for attempt in range(limits.retries + 1):
         upstream = serving[attempt % len(serving)]
         is_last = attempt == limits.retries
-        sent = headers.asking(own, hides_key=hides_key, key=upstream.key, name=given.name, own="x-inferwatt-tenant")
-        url = URL(upstream.address(*where), encoded=True)
-        given.upstream = upstream
+        sent, url = question.headers_for(upstream, call.name), question.url_for(upstream)
         try:
-            response = await client.post(url, data=body, headers=sent, allow_redirects=False)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectorError, aiohttp.ClientOSError):
+            response = await client.post(url, data=_payload(call.of(upstream)), headers=sent, allow_redirects=False)
+        except _UNREACHED:
             if is_last:
                 raise
             continue
@@ -50,6 +63,11 @@ async def ask(
         response.release()
         await asyncio.sleep(wait_seconds)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO:
+    """Return a body as it is sent: a large one in pieces, so that others have their turn."""
+    return body if len(body) <= WHOLE_BYTES else io.BytesIO(body)
 
 
 def _wait_seconds(response: aiohttp.ClientResponse, most_seconds: float, *, has_other: bool) -> float | None:

@@ -1,7 +1,7 @@
 """What the gateway stands before: which server a model is asked of, and what is asked over which connections."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,12 +10,28 @@ from inferwatt.errors import ConfigError
 from inferwatt.gateway.settings import UpstreamConfig
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Upstream:
-    """One server, with its key."""
+    """One server, with its key, and what was learnt of it."""
 
     config: UpstreamConfig
     key: str = field(default="", repr=False)
+    tells_unasked: bool = False
+    """llama.cpp tells its tokens with every answer, and elsewhere if it is asked for them."""
+
+    @property
+    def is_asked_usage(self) -> bool:
+        """Whether it has to be asked for the usage of a stream."""
+        return self.config.ask_usage and not self.tells_unasked
+
+    @property
+    def engine(self) -> str:
+        """Which server the agent is told to have computed a call: its name there, else its address."""
+        return self.config.server or self.config.url.rstrip("/").removesuffix("/v1")
+
+    def heard(self, headers: Mapping[str, str]) -> None:
+        """Learn from the headers of an answer."""
+        self.tells_unasked = headers.get("server") == "llama.cpp"
 
     def address(self, path: str, query: str) -> str:
         """Return where a call goes: a base that ends with /v1 is not given twice."""
