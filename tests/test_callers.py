@@ -163,14 +163,17 @@ def test_an_answer_that_comes_after_the_settlement_is_told_it(desk: AnsweringDes
     assert not desk.shown("inferwatt_records_dropped_total")
 
 
-def test_a_call_that_no_engine_knows_is_dropped_and_counted(desk: AnsweringDesk) -> None:
-    """A request that vLLM refused has no joule, and costs nobody any."""
+@pytest.mark.parametrize(("outcome", "dropped"), [("finished", {("witness",): 1}), ("failed", {})])
+def test_a_call_that_no_engine_knows_is_dropped(
+    desk: AnsweringDesk, outcome: str, dropped: dict[tuple[str, ...], int]
+) -> None:
+    """It has no joule, and costs nobody any; it is a loss, and counted, unless vLLM refused it."""
     desk.core(OTHER, response_id="chatcmpl-xyz", trace_id="xyz")
     desk.call()
-    desk.answered(outcome="failed")
+    desk.answered(outcome=outcome)
     desk.live(3)
 
-    assert desk.shown("inferwatt_records_dropped_total") == {("witness",): 1}
+    assert desk.shown("inferwatt_records_dropped_total") == dropped
     assert (ANSWERS, 2) in desk.told.acks
     assert not desk.disk.rows
 

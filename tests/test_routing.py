@@ -3,6 +3,7 @@ from dataclasses import replace
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Engine, Request
 from inferwatt.routing import RESOLVE_NS, Routes
+from tests.desk import SECOND, Desk, ended
 
 CHAT = Engine("llamacpp:1", "Chat-7B", server="llamacpp:1", kind="llamacpp")
 CODE = Engine("llamacpp:2", "code", server="llamacpp:2", kind="llamacpp")
@@ -69,3 +70,48 @@ def test_a_request_that_names_its_server_goes_there() -> None:
     named = replace(incoming("code"), request=Request("r", engine="llamacpp:1", model="code"))
 
     assert routes(CHAT, CODE).engine_of(named) == "llamacpp:1"
+
+
+def test_a_gateway_s_request_goes_to_the_server_at_its_address() -> None:
+    """Whatever its client calls the model; this machine has several names."""
+    asked = replace(incoming("gpt-x"), request=Request("r", engine="http://localhost:2", model="gpt-x"))
+    found = Routes(lambda: (CHAT, CODE), lambda _pid, _url: False)
+    found.add_server("llamacpp:1", "http://127.0.0.1:1")
+    found.add_server("llamacpp:2", "http://127.0.0.1:2")
+
+    assert found.engine_of(asked) == "llamacpp:2"
+
+
+def test_several_models_at_one_address_are_told_apart_by_their_names() -> None:
+    """A server with adapters is one engine a model."""
+    adapter = Engine("llamacpp:1/poet", "poet", server="llamacpp:1", kind="llamacpp")
+    found = routes(CHAT, adapter, CODE)
+    found.add_server("llamacpp:1/poet", "http://llamacpp:1")
+
+    asked = replace(incoming("poet"), request=Request("r", engine="http://llamacpp:1", model="poet"))
+
+    assert found.engine_of(asked) == "llamacpp:1/poet"
+
+
+def test_a_server_that_is_not_here_is_not_the_gateway() -> None:
+    """A request of a gateway that no server here computed is nobody's, and never its own process's."""
+    asked = replace(incoming("gpt-x"), request=Request("r", engine="https://elsewhere:443", model="gpt-x"))
+    found = routes(CHAT)
+    found.engine_of(asked)
+
+    [(_, engine)] = found.ready(RESOLVE_NS, all_of_them=True)
+    found.add_server("vllm:443", "https://elsewhere:443")
+
+    assert engine == "https://elsewhere:443"
+    assert found.engine_of(asked) is None  # it is looked at anew
+
+
+def test_a_call_of_a_server_that_is_not_here_has_no_joule() -> None:
+    """What a gateway asked of an address where the agent knows no server is counted as that."""
+    desk = Desk()
+    desk.live(1)
+    desk.say(ended("r", desk.now - SECOND, desk.now, engine="https://elsewhere:1", model="gpt-x"))
+    desk.live(3)
+
+    assert desk.shown("inferwatt_records_dropped_total") == {("unknown_engine",): 1}
+    assert not desk.disk.rows

@@ -29,7 +29,7 @@ class Answers:
                 for view in self.snapshot().live.requests
                 if tenant in {None, view.tenant}
                 and model in {None, view.model_name}
-                and request in {None, view.request, view.response_id}
+                and request in {None, view.request, view.response_id, view.trace_id}
             ]
         else:
             asked = self.ledger

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from inferwatt.engines.session import Incoming
 from inferwatt.receipts import Receipts
-from inferwatt.records import TIER_RANK, Request, RequestEnergy
+from inferwatt.records import TIER_RANK, Outcome, Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import Known
 
@@ -113,7 +113,8 @@ class Clients:
                 self._calls.pop(incoming.request.request, None)
                 self._close(incoming)
                 self._receipts.done(incoming.producer, incoming.seq)
-                self._dropped()
+                if incoming.request.outcome != Outcome.FAILED:  # its server may never have begun it
+                    self._dropped()
             else:
                 self._waiting.append(incoming)
         return changed

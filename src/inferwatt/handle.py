@@ -48,7 +48,7 @@ class RequestHandle:
     """A request: `with` or `async with` around the call, or `start()` and `finish()`.
 
     Leaving by an exception makes it `failed`; by what is no `Exception` (cancellation, a closed generator, Ctrl-C)
-    `aborted`. `response_id` and `trace_id` may be set at any time before the end: how others call this request; `model` too.
+    `aborted`. `response_id` and `trace_id`, how others call it, and `model` may be set at any time before the end.
     """
 
     __slots__ = (

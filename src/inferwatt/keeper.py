@@ -214,7 +214,7 @@ class Keeper:
     def _meter_waiting(self, now_ns: int, *, all_of_them: bool = False) -> None:
         """Meter requests whose wait for an engine is over; without one, the process that asked is metered."""
         for incoming, engine in self._routes.ready(now_ns, all_of_them=all_of_them):
-            if engine not in self._metering.engines:
+            if engine not in self._metering.engines and engine == f"{SDK_KIND}:{incoming.pid}":
                 local = Engine(engine, "", server=SDK_KIND, kind=SDK_KIND)
                 self._metering.engine_seen(local, None, {incoming.pid}, incoming.received_ns)
             self._meter(incoming, engine)

@@ -1,4 +1,7 @@
-"""Which engine computes a request: the one it names, else its model's, else who its process talks to, else itself."""
+"""Which engine computes a request: the one it names, else its model's, else who its process talks to, else itself.
+
+A gateway names the address of the server that it asked: its own process computes nothing.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -29,7 +32,8 @@ class Routes:
     def add_server(self, engine: str, url: str) -> None:
         """Note where an engine's server listens; who fell back to its own process may have meant this one."""
         self._urls[engine] = url
-        self._known = {route: name for route, name in self._known.items() if not name.startswith(f"{SDK_KIND}:")}
+        own = (f"{SDK_KIND}:", "http:", "https:")
+        self._known = {route: name for route, name in self._known.items() if not name.startswith(own)}
 
     def engine_of(self, incoming: Incoming) -> str | None:
         """Return the engine that computes the request, None where it has to wait for one."""
@@ -39,14 +43,18 @@ class Routes:
         return engine
 
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
-        """Return the requests whose wait is over, with their engines: without a server, that is their own process."""
+        """Return the requests whose wait is over, with their engines: without a server, that is their own process.
+
+        One that names an address where no server is known keeps that, which no engine is called.
+        """
         waiting, self._waiting = self._waiting, []
         done: list[tuple[Incoming, str]] = []
         for incoming in waiting:
             engine = self._find(incoming)
             if engine is None and (all_of_them or now_ns - incoming.received_ns >= RESOLVE_NS):
-                engine = f"{SDK_KIND}:{incoming.pid}"
-                self._known[incoming.producer, incoming.request.model] = engine
+                named = incoming.request.engine
+                engine = named if "://" in named else f"{SDK_KIND}:{incoming.pid}"
+                self._known[incoming.producer, f"{named} {incoming.request.model}"] = engine
             if engine is None:
                 self._waiting.append(incoming)
             else:
@@ -62,11 +70,16 @@ class Routes:
         for engine in self._engines() if named else ():
             if named in {engine.engine, engine.server}:
                 return engine.engine
-        route = (incoming.producer, incoming.request.model)
+        route = (incoming.producer, f"{named} {incoming.request.model}")
         known = self._known.get(route)
         if known is not None:
             return known
         engines = [engine for engine in self._engines() if engine.kind != SDK_KIND]
+        there = [e for e in engines if "://" in named and _at(self._urls.get(e.engine, "")) == _at(named)]
+        if len(there) == 1:
+            self._known[route] = there[0].engine
+            return there[0].engine
+        engines = there or engines
         found = [e for e in engines if e.model and e.model.casefold() == incoming.request.model.casefold()]
         if len(found) != 1:
             found = [e for e in found or engines if self._talks_to(incoming.pid, self._urls.get(e.engine, ""))]
@@ -74,3 +87,9 @@ class Routes:
             return None
         self._known[route] = found[0].engine
         return found[0].engine
+
+
+def _at(url: str) -> str:
+    """Return host and port of an address, this machine by one name."""
+    place = url.partition("://")[2].partition("/")[0].casefold()
+    return place.replace("localhost:", "127.0.0.1:").replace("[::1]:", "127.0.0.1:")

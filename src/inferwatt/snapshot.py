@@ -114,6 +114,7 @@ class RequestView:
     provenance: str
     outcome: str
     tags: Mapping[str, str]
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

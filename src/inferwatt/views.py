@@ -254,4 +254,5 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         provenance=known.provenance.value if known and known.provenance else "",
         outcome=request.outcome.value if request.outcome else "",
         tags=request.tags,
+        trace_id=request.trace_id,
     )

@@ -69,6 +69,7 @@ export interface RequestView {
   provenance: Provenance | "";
   outcome: string;
   tags: Record<string, string>;
+  trace_id: string;
 }
 
 export interface Lack {
