@@ -86,15 +86,14 @@ class Listening(Command):
         """Send bytes and return all that comes until the connection is closed."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 
 
 class StandIn(Listening):
     """The stand-in of a server (standin.py)."""
 
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        port = port or free_port()
         super().__init__(folder, port, str(port), program=("-m", "tests.gateway.standin"))
 
     def seen(self) -> dict[str, Any]:

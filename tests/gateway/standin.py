@@ -37,7 +37,7 @@ class Server:
         app = web.Application(client_max_size=1 << 30)
         app.router.add_post("/go", self.go)
         app.router.add_post("/{path:.*}", self.call)
-        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/v1/models{one:(/.*)?}", self.models)
         app.router.add_get("/seen", self.told)
         return app
 

@@ -1,0 +1,88 @@
+"""Which server is asked, and what happens when it cannot be."""
+
+from pathlib import Path
+
+from inferwatt.records import Outcome
+from tests.gateway.conftest import Desk
+from tests.gateway.processes import Gateway, StandIn
+from tests.real.conftest import free_port
+
+
+def table(name: str, url: str, *models: str) -> str:
+    """Return the table of a server that is asked for some models."""
+    return f'name = "{name}"\nurl = "{url}"\nmodels = {list(models)}\n'
+
+
+def test_models_are_asked_of_who_serves_them(folder: Path, server: StandIn, desk: Desk) -> None:
+    """By name, then by pattern; a model that nobody serves is an error, and the lists are one."""
+    with StandIn(folder / "second") as second:
+        tables = [table("first", server.url, "one", "two-*"), table("second", second.url, "three")]
+        with Gateway(folder / "routed", tables, agent=str(folder / "agent.sock")) as gateway:
+            for model in ("one", "two-x", "three"):
+                desk.ended(gateway.ask({"model": model}).name)
+            unknown = gateway.ask({"model": "four"})
+            listed = gateway.ask(b"", "/v1/models", "GET").json()["data"]
+
+            assert second.seen()["calls"] == 1
+            assert unknown.status == 404
+            assert unknown.json()["error"]["message"] == "no upstream serves this model. See gateway.upstream.models."
+            assert gateway.ask(b"", "/v1/models/four", "GET").status == 404
+            assert len(listed) == 2
+
+
+def test_who_serves_one_model_stand_in_for_each_other(folder: Path, server: StandIn, desk: Desk) -> None:
+    """Where nobody listens the next one is asked; each attempt is a record of its own server, the first of no work."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    before = server.seen()["calls"]
+    with Gateway(folder / "two", [nobody, server.url], agent=str(folder / "agent.sock")) as gateway:
+        answers = [gateway.ask({"model": "m", "max_tokens": 3}) for _ in range(2)]
+        records = desk.ended_all(3)
+
+    assert [one.status for one in answers] == [200, 200]
+    assert server.seen()["calls"] == before + 2
+    assert sorted((one.outcome or "", one.engine, one.output_tokens or 0) for one in records) == sorted(
+        [(Outcome.FAILED, nobody, 0), (Outcome.FINISHED, server.url, 3), (Outcome.FINISHED, server.url, 3)]
+    )
+
+
+def test_a_server_that_is_busy_for_a_moment_is_asked_again(folder: Path, desk: Desk) -> None:
+    """A 503 that says when to come again is not the answer, and both attempts are one call."""
+    with (
+        StandIn(folder / "busy") as busy,
+        Gateway(folder / "busy", [busy.url], agent=str(folder / "agent.sock")) as gateway,
+    ):
+        answer = gateway.ask({"model": "m", "unavailable": 1})
+        record = desk.ended(answer.name)
+
+        assert answer.status == 200
+        assert busy.seen()["calls"] == 2
+        assert (record.outcome, record.output_tokens) == (Outcome.FINISHED, 5)
+        assert desk.agent.records.empty()
+        assert gateway.ask({"model": "m", "unavailable": 99}).status == 503
+
+
+def test_a_connection_that_was_closed_meanwhile_is_opened_again(folder: Path, desk: Desk) -> None:
+    """A server that began anew has forgotten the connections that were kept open: nobody notices."""
+    port = free_port()
+    with Gateway(folder / "again", [f"http://127.0.0.1:{port}"], agent=str(folder / "agent.sock")) as gateway:
+        for _ in range(2):
+            with StandIn(folder / "again", port) as server:
+                assert gateway.ask({"model": "m"}).status == 200
+                assert server.seen()["calls"] == 1
+        gone = gateway.ask({"model": "m"})
+        desk.ended_all(3)
+
+    assert gone.status == 502
+    assert gone.json()["error"]["message"] == "the server cannot be reached. Ask again later."
+
+
+def test_its_end_is_in_order(folder: Path, server: StandIn, desk: Desk) -> None:
+    """SIGTERM: the last call's record is told to the agent, nothing is printed but its address, and the status is 0."""
+    gateway = Gateway(folder / "ended", [server.url], agent=str(folder / "agent.sock"))
+    with gateway:
+        answer = gateway.ask({"model": "m"})
+        assert gateway.end() == 0
+
+    assert desk.ended(answer.name).outcome is Outcome.FINISHED
+    assert gateway.err.read_text() == f"inferwatt gateway: {gateway.url} before {server.url}\n"
+    assert gateway.out.read_text() == ""
