@@ -33,7 +33,9 @@ _OPENS = re.compile(
 )
 """What stands in a stream before its first token: a role and no text, names and no text."""
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
-_BAD, _BROKEN, _BUSY = 400, 500, 503
+_BAD = 400
+_REFUSALS = frozenset({*range(_BAD, 500), 501, 503})
+"""By these a server says that it has computed nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Call:
         assert upstream is not None
         told = {name.lower(): value for name, value in response.headers.items()}
         upstream.heard(told)
-        if response.status >= _BAD and (response.status < _BROKEN or response.status == _BUSY):
+        if response.status in _REFUSALS:
             self._refused()
         self._hear(usage.of_headers(told))
         kind = told.get("content-type", "").partition(";")[0].strip().lower()
