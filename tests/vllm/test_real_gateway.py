@@ -1,0 +1,94 @@
+"""The gateway before the real vLLM 0.32 on the CPU, whose plugin sees the same requests: each is counted once."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from inferwatt.records import Tier
+from tests.gateway.processes import Gateway
+from tests.real.children import AgentProcess
+from tests.real.ledgers import assert_conserved
+from tests.real.pages import get_json, samples, total, wait_for
+from tests.vllm.server import MODEL, VllmProcess
+
+pytestmark = pytest.mark.real
+
+TRUSTING = '[gateway.tenants]\npeers = ["127.0.0.1"]'
+ASKED: Any = {"model": MODEL, "messages": [{"role": "user", "content": "a river"}], "extra_body": {"ignore_eos": True}}
+TOKENS = {"red": 40, "blue": 25}
+
+
+def ask(asking: openai.OpenAI, tenant: str, **more: Any) -> tuple[str, Any]:
+    """Make a call and return its id, and the object in its answer or in the last data of its stream."""
+    raw: Any = asking.chat.completions.with_raw_response.create(
+        **ASKED, extra_headers={"x-inferwatt-tenant": tenant}, **more
+    )
+    answer = raw.parse()
+    last = [chunk.to_dict() for chunk in answer][-1] if more.get("stream") else answer.to_dict()
+    assert "usage" not in last or not more.get("stream")
+    return raw.headers["x-inferwatt-request-id"], last["inferwatt"]
+
+
+def leave(asking: openai.OpenAI, tenant: str) -> None:
+    """Leave a stream after some chunks."""
+    with asking.chat.completions.create(
+        **ASKED, max_tokens=900, stream=True, extra_headers={"x-inferwatt-tenant": tenant}
+    ) as stream:
+        for _ in zip(range(8), stream, strict=False):
+            pass
+
+
+def final(gateway: Gateway, name: str, tenant: str) -> Any:
+    """Return what the gateway says of a call, once it is final."""
+
+    def told() -> Any:
+        known = gateway.ask(b"", f"/v1/requests/{name}", "GET", {"x-inferwatt-tenant": tenant}).json()
+        return known if known["final"] else None
+
+    return wait_for(f"the final joules of {name}", told)
+
+
+def test_a_call_that_the_plugin_saw_too_is_counted_once(tiny_model: Path, tmp_path: Path) -> None:
+    """Tokens and calls of each tenant are the clients' own; joules are exact by steps, and come back as final."""
+    with AgentProcess(tmp_path) as agent:
+        with VllmProcess(tiny_model, agent) as server:
+            socket = agent.environment["INFERWATT_SOCKET"]
+            with (
+                Gateway(tmp_path / "gateway", [server.url], TRUSTING, socket) as gateway,
+                openai.OpenAI(base_url=f"{gateway.url}/v1", api_key="none", max_retries=0) as asking,
+            ):
+                named = [
+                    (tenant, *ask(asking, tenant, max_tokens=tokens, stream=streams))
+                    for tenant, tokens in TOKENS.items()
+                    for streams in (True, False)
+                ]
+                named.append(("two", *ask(asking, "two", max_tokens=10, n=2)))
+                leave(asking, "left")
+                told = {name: final(gateway, name, tenant) for tenant, name, _ in named}
+                rows = wait_for("the rows", lambda: _rows(agent, 7))
+                page = samples(agent.url)
+        assert agent.end() == 0, agent.err.read_text()
+    by_tenant = Counter[str]()
+    for row in rows:
+        by_tenant[row["tenant"]] += row["output_tokens"]
+    left = next(row for row in rows if row["tenant"] == "left")
+
+    assert [row["outcome"] for row in rows if row is not left] == ["finished"] * 6
+    assert (left["outcome"], left["output_tokens"] < 500) == ("aborted", True)
+    assert {tenant: by_tenant[tenant] for tenant in TOKENS} == {tenant: 2 * count for tenant, count in TOKENS.items()}
+    assert by_tenant["two"] == 20
+    assert {row["tier"] for row in rows} == {Tier.STEP_EXACT.value}
+    assert all(known["tier"] == "step_exact" and known["energy_joules"] > 0 for known in told.values())
+    assert sum(known["energy_joules"] for known in told.values()) == pytest.approx(
+        sum(row["energy_joules"] for row in rows if row is not left), abs=1e-5
+    )
+    assert total(page, "inferwatt_records_dropped_total") == 0
+    assert_conserved(agent.ledger)
+
+
+def _rows(agent: AgentProcess, count: int) -> Any:
+    rows = get_json(f"{agent.url}/v1/requests?limit=100")["requests"]
+    return rows if len(rows) == count else None
