@@ -59,6 +59,7 @@ class RequestHandle:
         "_outcome",
         "_output",
         "_prompt",
+        "_provider",
         "_sink",
         "_start_ns",
         "_tags",
@@ -72,7 +73,14 @@ class RequestHandle:
     )
 
     def __init__(
-        self, sink: Sink, name: str, model: str, tenant: str, engine: str, tags: "Mapping[str, str] | None"
+        self,
+        sink: Sink,
+        name: str,
+        model: str,
+        tenant: str,
+        engine: str,
+        tags: "Mapping[str, str] | None",
+        provider: str = "",
     ) -> None:
         self._sink = sink
         self.name = name
@@ -80,6 +88,7 @@ class RequestHandle:
         self._tenant = tenant
         self._engine = engine
         self._tags = tags
+        self._provider = provider
         self.response_id = ""
         self.trace_id = ""
         self._start_ns = 0
@@ -151,6 +160,13 @@ class RequestHandle:
             self.end_ns = _now_ns()  # last: the delivery's thread takes it as a sign that the rest is there
             self._sink.ended(self)
 
+    def finished(self, start_ns: int, first_ns: int | None, end_ns: int, outcome: str) -> None:
+        """Tell a request that is over already, by its times on the monotonic clock."""
+        if not self._start_ns:
+            self._start_ns, self._first_ns, self._outcome = start_ns, first_ns, outcome
+            self.end_ns = end_ns
+            self._sink.ended(self)
+
     def energy(self, wait_seconds: float | None = None) -> "RequestEnergy | None":
         """Return its joules: the last ones heard (`final` says whether they can change), or None.
 
@@ -215,6 +231,7 @@ class RequestHandle:
             response_id=self._text(self.response_id, "response_id"),
             trace_id=self._text(self.trace_id, "trace_id"),
             producer=self._sink.producer,
+            provider=self._text(self._provider, "provider"),
         )
 
     def _tokens(self, value: object) -> int | None:

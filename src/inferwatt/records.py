@@ -222,6 +222,7 @@ class Request:
     `prompt_tokens` counts the whole prompt, `cached_tokens` the part of it that was not computed. `request` is the
     internal id, unique per producer; `response_id` and `trace_id` are what others call it.
     `namespace`, `pod` and `container` are where it was served; `units` is work that is not tokens (`{"images": 2}`).
+    `provider` is the managed API that served it: no device here did, its joules are estimated.
     """
 
     request: str
@@ -247,6 +248,7 @@ class Request:
     pod: str = ""
     container: str = ""
     units: Mapping[str, int] = field(default_factory=dict)
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True)

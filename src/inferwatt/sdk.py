@@ -39,6 +39,7 @@ def request(
     tags: Mapping[str, str] | None = None,
     request_id: str | None = None,
     engine: str = "",
+    provider: str = "",
 ) -> RequestHandle:
     """Return a handle on one request to a model, to be used as `with`, `async with`, or `start()` and `finish()`.
 
@@ -48,8 +49,9 @@ def request(
         tags: a small map (team, project, environment, task).
         request_id: how the host calls it; kept as its response id unless `response_id` is set later.
         engine: the server's name in the agent's configuration, needed only where two servers serve one model.
+        provider: the managed API that serves it (`openai`): its joules are estimated, no device here is charged.
     """
-    handle = RequestHandle(_current or _begin(), str(next(_names)), model, tenant, engine, tags)
+    handle = RequestHandle(_current or _begin(), str(next(_names)), model, tenant, engine, tags, provider)
     if request_id is not None:
         handle.response_id = request_id
     return handle

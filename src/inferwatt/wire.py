@@ -36,7 +36,7 @@ MAX_INTEGER = 2**63 - 1
 
 Message = dict[str, Any]
 
-_TEXTS = ("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container")
+_TEXT = ("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container", "provider")
 _TIMES = ("arrival_ns", "first_token_ns", "end_ns")
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
 REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -150,7 +150,7 @@ def error(problem: RecordRejected) -> Message:
 def request_to_wire(request: Request) -> Message:
     """Return `request` as a dict without the fields at their default; `producer` is the connection's, not the row's."""
     wire: Message = {"request": request.request, "arrival_ns": request.arrival_ns}
-    for name in (*_TEXTS[1:], *_TIMES[1:], *_TOKENS):
+    for name in (*_TEXT[1:], *_TIMES[1:], *_TOKENS):
         value = getattr(request, name)
         if value not in (None, "") and (name, value) != ("tenant", UNKNOWN_TENANT):
             wire[name] = value
@@ -173,7 +173,7 @@ def request_from_wire(wire: object, producer: str = "") -> Request:
     """
     if not isinstance(wire, dict):
         _reject("record", "not a JSON object", "send each record as an object")
-    texts = {name: _text(name, wire[name]) for name in _TEXTS if name in wire}
+    texts = {name: _text(name, wire[name]) for name in _TEXT if name in wire}
     texts["tenant"] = _tenant(texts.get("tenant", ""))
     if not texts.get("request"):
         _reject("request", "no id", "give each request an id that is unique in its process")
