@@ -12,6 +12,7 @@ ARGS ?=
 VENV := .venv
 PEERS := .venv-bench
 ESTIMATED := .venv-estimates
+PROXIED := .venv-litellm
 SERVED := .venv-vllm
 SHOWN := .venv-observability
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
@@ -30,6 +31,7 @@ PROJECT := $(VENV)/.stamp-project-$(call key,constraints/demo.txt constraints/no
 TEST := $(VENV)/.stamp-test-$(call key,constraints/test.txt)
 BENCH := $(PEERS)/.stamp-bench-$(call key,constraints/bench.txt)
 ESTIMATES := $(ESTIMATED)/.stamp-estimates-$(call key,constraints/estimates.txt)
+LITELLM := $(PROXIED)/.stamp-litellm-$(call key,constraints/litellm.txt)
 VLLM := $(SERVED)/.stamp-vllm-$(call key,constraints/vllm.txt tests/vllm/distribution/pyproject.toml)
 PLUGIN := $(SERVED)/.stamp-plugin-$(call key,constraints/vllm.txt pyproject.toml)
 SEEN := $(SHOWN)/.stamp-counterparts-$(call key,constraints/observability.txt)
@@ -105,7 +107,8 @@ bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
 	@test -f benchmarks/$(subst -,_,$*).py || \
 	  $(call stop,there is no benchmark $*,one of: $(subst _,-,$(filter-out __init__,$(basename $(notdir $(wildcard benchmarks/*.py))))))
 	@VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python PEERS_PYTHON=$(subst $(VENV),$(PEERS),$(BIN))/python \
-	  ESTIMATES_PYTHON=$(subst $(VENV),$(ESTIMATED),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+	  ESTIMATES_PYTHON=$(subst $(VENV),$(ESTIMATED),$(BIN))/python \
+	  LITELLM_PYTHON=$(CURDIR)/$(subst $(VENV),$(PROXIED),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 bench-vllm: $(PLUGIN)
 
@@ -113,23 +116,26 @@ bench-agent bench-faults bench-sampling: $(BENCH)
 
 bench-estimates: $(ESTIMATES)
 
+bench-gateway: $(LITELLM)
+
 lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes the newest)
 	@python3 -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet uv
 	@lock() { .venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) "$$@"; }; set -e; \
 	lock pyproject.toml --extra demo --group model --group build -o constraints/demo.txt; \
-	lock pyproject.toml --extra demo --extra apsw --extra gateway --group model --group build --group test --group check --group browser \
-	  -c constraints/demo.txt -o constraints/test.txt; \
+	lock pyproject.toml --extra demo --extra apsw --extra gateway --group model --group build --group test --group check \
+	  --group browser -c constraints/demo.txt -o constraints/test.txt; \
 	lock --group node -o constraints/node.txt; \
 	lock --group bench -o constraints/bench.txt; \
 	lock --group estimates -o constraints/estimates.txt; \
+	lock --group litellm -o constraints/litellm.txt; \
 	lock pyproject.toml --extra demo --extra otlp --extra otlp-grpc --extra datadog --extra remote-write --group model \
 	  --group build --group observability -c constraints/test.txt -o constraints/observability.txt
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
-	rm -rf .venv .venv-bench .venv-estimates .venv-vllm .venv-observability .venv-lock build dist .mypy_cache .ruff_cache \
-	  .import_linter_cache .hypothesis src/inferwatt/web/static src/inferwatt/web/app/node_modules
+	rm -rf .venv .venv-bench .venv-estimates .venv-litellm .venv-vllm .venv-observability .venv-lock build dist \
+	  .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/inferwatt/web/static src/inferwatt/web/app/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -179,6 +185,12 @@ $(ESTIMATES):
 	@echo "setup: the estimators that ours is compared with (constraints/estimates.txt)"
 	@$(call install,$(subst $(VENV),$(ESTIMATED),$(BIN)),--require-hashes -r constraints/estimates.txt) && touch $@ || \
 	  echo "setup: they do not install here; the benchmark says which are missing"
+
+$(LITELLM):
+	$(call new-venv,$(PROXIED))
+	@echo "setup: the proxy that ours is compared with (constraints/litellm.txt)"
+	@$(call install,$(subst $(VENV),$(PROXIED),$(BIN)),--require-hashes -r constraints/litellm.txt) && touch $@ || \
+	  echo "setup: it does not install here; the benchmark says so"
 
 $(BENCH):
 	$(call new-venv,$(PEERS))

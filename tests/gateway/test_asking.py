@@ -84,7 +84,8 @@ def test_headers_of_the_hop_end_here() -> None:
     raw = [
         (b"host", b"a"), (b"connection", b"close, X-Secret"), (b"x-secret", b"1"), (b"te", b"trailers"),
         (b"upgrade", b"h2c"), (b"transfer-encoding", b"chunked"), (b"content-length", b"9"),
-        (b"expect", b"100-continue"),        (b"proxy-authorization", b"x"), (b"x-a", b"1"), (b"X-A", b"2"), (b"accept-encoding", b"br"),
+        (b"expect", b"100-continue"),
+        (b"proxy-authorization", b"x"), (b"x-a", b"1"), (b"X-A", b"2"), (b"accept-encoding", b"br"),
         (b"x-inferwatt-tags", b"a=b"), (b"x-team", b"red"),
     ]  # fmt: skip
 
