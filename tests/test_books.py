@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.attribution.accounts import TickEnergy
-from inferwatt.books import Books, BooksConfig, accounts_of
+from inferwatt.books import Books, BooksConfig
 from inferwatt.export.catalog import CATALOG, PHASES, Kind
 from inferwatt.records import (
     Component,
@@ -23,6 +23,7 @@ from inferwatt.records import (
     Tier,
 )
 from inferwatt.snapshot import HistogramValue
+from inferwatt.tallies import accounts_of
 
 Counters = dict[str, dict[tuple[str, ...], float]]
 SECOND = 1_000_000_000

@@ -8,22 +8,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.export import estimated
 from inferwatt.export.catalog import (
     CACHE_NONE,
     CACHE_READ,
     CATALOG,
     DECODE,
-    IDLE_EMPTY,
-    IDLE_RESIDENT,
-    OTHER,
     PREFILL,
-    UNATTRIBUTED,
-    UNLISTED,
     Kind,
 )
 from inferwatt.folding import Names
 from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
+from inferwatt.tallies import accounts_of
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
 from inferwatt.waits import passed_on, with_observed, with_one
@@ -73,8 +70,10 @@ class Books:
         for name, rows in histograms.items():
             if name in CATALOG:
                 self.histograms.setdefault(name, {}).update(rows)
-        self._tenants.restore(labels[0] for labels in self.values.get("inferwatt_tenant_energy_joules_total", {}))
-        for name in ("inferwatt_energy_joules_total", "inferwatt_requests_total"):
+        for name in ("inferwatt_tenant_energy_joules_total", estimated.TENANT):
+            self._tenants.restore(labels[0] for labels in self.values.get(name, {}))
+        managed = (estimated.REQUESTS, estimated.UNKNOWN)
+        for name in ("inferwatt_energy_joules_total", "inferwatt_requests_total", *managed):
             self._models.restore(labels[0] for labels in self.values.get(name, {}))
 
     def add_device(self, device: Device) -> None:
@@ -170,6 +169,15 @@ class Books:
     def tenant(self, tenant: str) -> str:
         """Return the tenant's name as it is shown: once named it stays named, beyond the limit it is folded."""
         return self._tenants.shown(tenant)
+
+    def model(self, model: str) -> str:
+        """Return the model's name as it is shown, likewise."""
+        return self._models.shown(model)
+
+    @property
+    def by_tenant(self) -> bool:
+        """Whether energy is counted by tenant."""
+        return self._config.by_tenant
 
     def request(self, request: Request, energy: RequestEnergy, end_unix_seconds: float) -> None:
         """Book one final request."""
@@ -284,14 +292,3 @@ class Books:
     def tokens(self, engine: str) -> TokenBooks:
         """Return an engine's token books."""
         return self._tokens.get(engine) or TokenBooks()
-
-
-def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:
-    """Return a tick's accounts that are not requests: phase, engine (or none), µJ."""
-    return [
-        *((UNLISTED, engine, prefill + decode) for engine, (prefill, decode) in tick.unlisted.items()),
-        *((IDLE_RESIDENT, engine, uj) for engine, uj in tick.idle_resident.items()),
-        (IDLE_EMPTY, "", tick.idle_empty_uj),
-        (OTHER, "", tick.other_uj),
-        (UNATTRIBUTED, "", tick.unattributed_uj),
-    ]

@@ -7,7 +7,6 @@ counter that was seen can never fall, whenever the agent is killed.
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from inferwatt.books import Books
@@ -20,10 +19,11 @@ from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
 from inferwatt.gaps import Gaps
 from inferwatt.ledger.rows import ClockPair, DeviceState, RequestRow
+from inferwatt.managed import Managed
 from inferwatt.metering import Metering
 from inferwatt.pending import Pending, row_of
 from inferwatt.plugins import Plugins
-from inferwatt.ports import Item, Outbox, ProducerGone, Store
+from inferwatt.ports import Item, Outbox, ProducerGone, Store, is_kept
 from inferwatt.receipts import Receipts
 from inferwatt.records import Condition, Engine, Event, Reading, Request, RequestEnergy, Sums
 from inferwatt.routing import SDK_KIND, Routes
@@ -78,6 +78,7 @@ class Keeper:
         self._gone, self._given_up = dict[str, int](), set[str]()
         self._gaps = Gaps(boot_id, device_states or {})
         self._started_ns, self._started_unix_ns = clock.monotonic_ns(), clock.unix_ns()
+        self._managed = Managed(metering.books)
         self._plugins = Plugins(metering, self._receipts, server_of, self._started_ns)
         self._telling = Telling(outbox, metering, self._receipts, self._plugins)
         self._wall = Wall(self._started_unix_ns - self._started_ns)
@@ -191,11 +192,14 @@ class Keeper:
             incoming = replace(incoming, request=request)
         self._receipts.came(incoming.producer, incoming.seq, is_last=incoming.is_last)
         may_be_kept = request.arrival_ns < self._started_ns or incoming.producer in self._given_up
-        if may_be_kept and self._is_kept(incoming):
+        if may_be_kept and is_kept(self._store, incoming.producer, incoming.request.request):
             self._receipts.done(incoming.producer, incoming.seq)
             self._books.dropped("duplicate")
             return
         self._books.add("inferwatt_records_total", (), 1)
+        if incoming.request.provider:
+            self._managed.take(incoming, self._pending, self._receipts, self._wall.offset_ns)
+            return
         if self._plugins.is_engine(incoming.producer):
             for each, of in self._plugins.request(incoming):
                 self._meter(each, of)
@@ -203,13 +207,6 @@ class Keeper:
         incoming = self._plugins.named(incoming)
         if (engine := self._routes.engine_of(incoming)) is not None:
             self._meter(incoming, engine)
-
-    def _is_kept(self, incoming: Incoming) -> bool:
-        if self._store is None:
-            return False
-        with suppress(LedgerRetry):
-            return self._store.known(incoming.producer, incoming.request.request)
-        return False
 
     def _meter_waiting(self, now_ns: int, *, all_of_them: bool = False) -> None:
         """Meter requests whose wait for an engine is over; without one, the process that asked is metered."""

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inferwatt.attribution.accounts import TickEnergy
-from inferwatt.books import Books, accounts_of
+from inferwatt.books import Books
 from inferwatt.ledger.rows import ClockPair, DeviceHourKey, DeviceState, HourKey, HourValue, LedgerBatch, RequestRow
 from inferwatt.records import Device, Engine, Request, RequestEnergy
 from inferwatt.snapshot import HistogramValue, Labels
+from inferwatt.tallies import accounts_of
 from inferwatt.units import NS_PER_SECOND
 
 MAX_ROWS = 200_000

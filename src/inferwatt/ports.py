@@ -1,12 +1,14 @@
 """What the desk takes in, and what it talks to: seams, so that a test can stand at each of them."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
+from inferwatt.errors import LedgerRetry
 from inferwatt.ledger.rows import Committed, LedgerBatch
 from inferwatt.rates import Rates
 from inferwatt.records import Condition, Event, Reading, RequestEnergy, Sums, Usage
@@ -48,3 +50,10 @@ class Store(Protocol):
     def known(self, producer: str, request: str) -> bool:
         """Return whether a request is kept already."""
         ...
+
+
+def is_kept(store: Store | None, producer: str, request: str) -> bool:
+    """Return whether a store has a request; one that cannot say has not."""
+    with suppress(LedgerRetry):
+        return store is not None and store.known(producer, request)
+    return False

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import sqrt
 
 from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.export.catalog import IDLE_EMPTY, IDLE_RESIDENT, OTHER, UNATTRIBUTED, UNLISTED
 from inferwatt.snapshot import AccountView
 from inferwatt.units import joules
 
@@ -81,3 +82,14 @@ class WorkCount:
     cached: int = 0
     output: int = 0
     requests: int = 0
+
+
+def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:
+    """Return a tick's accounts that are not requests: phase, engine (or none), µJ."""
+    return [
+        *((UNLISTED, engine, prefill + decode) for engine, (prefill, decode) in tick.unlisted.items()),
+        *((IDLE_RESIDENT, engine, uj) for engine, uj in tick.idle_resident.items()),
+        (IDLE_EMPTY, "", tick.idle_empty_uj),
+        (OTHER, "", tick.other_uj),
+        (UNATTRIBUTED, "", tick.unattributed_uj),
+    ]

@@ -7,6 +7,7 @@ a label are disjoint, so that a sum over all of them means something; no label t
 
 from collections.abc import Iterable
 
+from inferwatt.export.estimated import ESTIMATED
 from inferwatt.export.metric import MICRO, NANO, Kind, Metric, bucket_index, counter, doubling, gauge, histogram, info
 
 __all__ = ["CATALOG", "Kind", "Metric", "bucket_index"]
@@ -264,4 +265,4 @@ def catalogue(metrics: Iterable[Metric]) -> dict[str, Metric]:
     return by_name
 
 
-CATALOG = catalogue((*_HARDWARE, *_WORK, *_HEALTH, *_PROCESS))
+CATALOG = catalogue((*_HARDWARE, *_WORK, *ESTIMATED, *_HEALTH, *_PROCESS))

@@ -262,8 +262,11 @@ def roll_up(sums: HourSums, row: RequestRow, sign: int = 1) -> None:
             raise ValueError(f"a request's energy is beyond all reason: {part}")
         added[0] += sign * energy_uj
         added[1] += sign * part.prefill_uj
-        added[2] += sign * half_uj * half_uj
-        added[3] += sign * energy_uj * part.systematic_ratio
+        if part.provenance is Provenance.ESTIMATED:  # estimates share their causes: their bounds add up linearly
+            added[3] += sign * half_uj
+        else:
+            added[2] += sign * half_uj * half_uj
+            added[3] += sign * energy_uj * part.systematic_ratio
         line = line or added
     _count(line or _line(sums, (*where, "", "", REQUEST_ACCOUNT)), request, sign)
 
