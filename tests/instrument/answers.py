@@ -1,6 +1,7 @@
 """What the stand-ins of managed APIs answer: their documented forms, with the same tokens in each one's spelling."""
 
 import base64
+import itertools
 import json
 import struct
 import zlib
@@ -57,11 +58,15 @@ BEDROCK_USAGE = {
 }
 
 
+_numbers = itertools.count(1)
+"""Each answer has an id of its own."""
+
+
 def chat(model: str) -> dict[str, Any]:
     """Return a chat completion."""
     message = {"role": "assistant", "content": "Hello."}
     body = {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{next(_numbers)}",
         "object": "chat.completion",
         "created": 1,
         "model": model,
@@ -73,7 +78,7 @@ def chat(model: str) -> dict[str, Any]:
 
 def chat_events(model: str, *, usage: bool) -> Iterator[dict[str, Any]]:
     """Yield a chat completion's chunks, the usage in a last one where it was asked for."""
-    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": model}
+    base = {"id": f"chatcmpl-{next(_numbers)}", "object": "chat.completion.chunk", "created": 1, "model": model}
     for text in ("Hel", "lo", "."):
         delta = {"role": "assistant", "content": text}
         yield {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
@@ -86,7 +91,7 @@ def chat_events(model: str, *, usage: bool) -> Iterator[dict[str, Any]]:
 def message(model: str) -> dict[str, Any]:
     """Return a message of Anthropic's."""
     return {
-        "id": "msg_1",
+        "id": f"msg_{next(_numbers)}",
         "type": "message",
         "role": "assistant",
         "model": model,
@@ -114,7 +119,7 @@ def response(model: str) -> dict[str, Any]:
     """Return a response of OpenAI's Responses API."""
     text = {"type": "output_text", "text": "Hello.", "annotations": []}
     return {
-        "id": "resp_1",
+        "id": f"resp_{next(_numbers)}",
         "object": "response",
         "created_at": 1,
         "status": "completed",
@@ -127,13 +132,13 @@ def response(model: str) -> dict[str, Any]:
     }
 
 
-def generated(model: str, *, usage: bool = True) -> dict[str, Any]:
-    """Return an answer of Gemini's."""
+def generated(model: str, *, usage: bool = True, name: str = "") -> dict[str, Any]:
+    """Return an answer of Gemini's, or a piece of one."""
     content = {"role": "model", "parts": [{"text": "Hello."}]}
     body = {
         "candidates": [{"content": content, "finishReason": "STOP", "index": 0}],
         "modelVersion": model,
-        "responseId": "g1",
+        "responseId": name or f"g{next(_numbers)}",
     }
     return {**body, "usageMetadata": GOOGLE_USAGE} if usage else body
 

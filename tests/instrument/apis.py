@@ -114,7 +114,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def generate_stream(self, model: str, _body: dict[str, Any]) -> None:
         """Gemini's streamGenerateContent."""
-        pieces = (generated(model, usage=False), generated(model, usage=False), generated(model))
+        first = generated(model, usage=False)
+        name = first["responseId"]
+        pieces = (first, generated(model, usage=False, name=name), generated(model, name=name))
         self._stream("text/event-stream", (f"data: {json.dumps(one)}\r\n\r\n".encode() for one in pieces))
 
     def converse(self, _model: str, _body: dict[str, Any]) -> None:

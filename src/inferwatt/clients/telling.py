@@ -34,7 +34,7 @@ managed: set[str] = set()
 """Hosts of one's own that pass calls on to a managed API."""
 
 
-class _Agent:
+class Agent:
     """Whether an agent is there, looked at now and then."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class _Agent:
         return self._is_there
 
 
-agent = _Agent()
+agent = Agent()
 
 
 def told(call: "Call", outcome: Outcome, now_ns: int) -> CallEnergy:
