@@ -1,6 +1,7 @@
 """One request of the host's code, from its start to its joules; nothing here waits unless asked, or ever raises."""
 
 import time
+from array import array
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class RequestHandle:
         self._cached: int | None = None
         self._output: int | None = None
         self._outcome = ""
-        self._chunks: list[int] | None = None
+        self._chunks: array[int] | None = None
         self.last_energy: RequestEnergy | None = None
 
     @property
@@ -125,7 +126,7 @@ class RequestHandle:
         self.first_token()
         if self.end_ns is None and self._start_ns:
             if self._chunks is None:
-                self._chunks = []
+                self._chunks = array("q")
             if len(self._chunks) < MAX_CHUNKS:
                 self._chunks.append(_now_ns())
 
