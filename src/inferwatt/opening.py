@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import msgspec
 from inferwatt import __version__
 from inferwatt.answers import Answers
 from inferwatt.clock import Clock
-from inferwatt.errors import LedgerRetry
+from inferwatt.engines.session import Incoming
+from inferwatt.errors import ConfigError, LedgerRetry, Unavailable
 from inferwatt.export.exporter import About
 from inferwatt.export.exporters import open_all
 from inferwatt.export.outlet import Outlets
@@ -23,7 +25,11 @@ from inferwatt.settings import AgentConfig, state_folder
 from inferwatt.snapshot import Lack, Snapshot
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.usage import CpuUsage
-from inferwatt.web.access import open_access
+from inferwatt.spans.decoding import needs
+from inferwatt.spans.genai import PRODUCER
+from inferwatt.spans.receiver import Receiver
+from inferwatt.web.access import is_loopback, open_access, split_listen
+from inferwatt.web.guard import sees_details
 from inferwatt.web.live import make_app
 from inferwatt.web.server import Serving, serve
 
@@ -87,6 +93,35 @@ def open_web(
         process=read_process,
     )
     return serve(app, settings.web.listen)
+
+
+def open_spans(
+    settings: AgentConfig, take: Callable[[Incoming], None], clock: Clock, undo: list[Callable[[], object]]
+) -> Counter[str]:
+    """Take spans of calls to managed APIs, where that is configured; return what became of them, which goes on.
+
+    Raises:
+        InferwattError: the port is taken, others could reach it without a token, or the extra is not installed.
+    """
+    listen = settings.spans.listen
+    if not listen:
+        return Counter()
+    needs()
+    access = open_access(settings.web)
+    if not access.token and not is_loopback(split_listen(listen)[0]):
+        what = f"spans.listen is {listen}, which others can reach, and web.token_file names no token"
+        raise ConfigError(what, where="spans.listen", fix='listen = "127.0.0.1:4318", or set web.token_file')
+    receiver = Receiver(
+        settings.spans,
+        lambda request: take(Incoming(PRODUCER, 0, 0, request, clock.monotonic_ns())),
+        lambda: clock.unix_ns() - clock.monotonic_ns(),
+        lambda scope: sees_details(scope, access),
+    )
+    try:
+        undo.append(serve(receiver, listen).stop)
+    except Unavailable as exc:
+        raise Unavailable(exc.what, where=f"spans.listen {listen}", fix="take another port: spans.listen") from exc
+    return receiver.counts
 
 
 def open_outlets(

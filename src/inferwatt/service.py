@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from inferwatt.engines.scrape import Scraper, ScraperHealth
 from inferwatt.engines.vllm_server import server_of
 from inferwatt.keeper import Keeper
 from inferwatt.metering import Metering
-from inferwatt.opening import open_ledger, open_outlets, open_usage, open_web
+from inferwatt.opening import open_ledger, open_outlets, open_spans, open_usage, open_web
 from inferwatt.ports import ProducerGone
 from inferwatt.recording import Meta, RecordingWriter
 from inferwatt.settings import AgentConfig
@@ -86,6 +87,7 @@ class Agent:
         self._search_lacks: tuple[Lack, ...] = ()
         self.keeper: Keeper
         self.url = ""
+        self._spans = Counter[str]()
         self._recorder = RecordingWriter(record) if record is not None else None
 
     def start(self) -> None:
@@ -183,6 +185,7 @@ class Agent:
         served = open_web(self._settings, self._ledger, self._shown, self._healthz)
         self._undo.append(served.stop)
         self.url = served.url
+        self._spans = open_spans(self._settings, self.keeper.put, self._clock, self._undo)
 
     def _watch_processes(self) -> None:
         self._families.watch(self._metering.pids)
@@ -278,6 +281,7 @@ class Agent:
         if self._ledger is not None:
             vitals.bring_in_ledger(self._ledger, books)
         vitals.bring_in_exports(self._outlets.health(), books)
+        vitals.bring_in_spans(self._spans, books)
         return vitals.bring_in(self, books, self._found.asked)
 
     def _healthz(self) -> dict[str, object]:

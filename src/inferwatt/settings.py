@@ -13,6 +13,7 @@ from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.ledger.sqlite import LedgerConfig
 from inferwatt.sources import SourcesConfig
 from inferwatt.sources.sampler import SamplingConfig
+from inferwatt.spans.settings import SpansConfig
 from inferwatt.web.access import WebConfig
 
 
@@ -44,6 +45,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web: WebConfig = WebConfig()
     export: ExportConfig = ExportConfig()
     gateway: GatewayConfig = GatewayConfig()
+    spans: SpansConfig = SpansConfig()
 
 
 def state_folder(section: AgentSection) -> Path:

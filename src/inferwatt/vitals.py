@@ -9,6 +9,7 @@ from inferwatt.books import Books
 from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
 from inferwatt.engines.watch import REPLICAS, SILENT
+from inferwatt.export import estimated
 from inferwatt.export.exporter import OutletHealth
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Lack
@@ -80,6 +81,12 @@ def bring_in_exports(outlets: Iterable[OutletHealth], books: Books) -> None:
         if outlet.last_success_unix_seconds is not None:
             when = outlet.last_success_unix_seconds
             books.gauge("inferwatt_export_last_success_timestamp_seconds", (outlet.name,), when)
+
+
+def bring_in_spans(counts: Mapping[str, int], books: Books) -> None:
+    """Bring into the books what became of the spans that were received."""
+    for result, count in tuple(counts.items()):
+        books.count_to(estimated.SPANS, (result,), count)
 
 
 def desk_trouble(ledger_error: str, silent_ns: int) -> list[str]:

@@ -14,6 +14,7 @@ TENANT = "inferwatt_estimated_tenant_energy_joules_total"
 TOKENS = "inferwatt_estimated_tokens_total"
 REQUESTS = "inferwatt_estimated_requests_total"
 UNKNOWN = "inferwatt_unestimated_requests_total"
+SPANS = "inferwatt_spans_total"
 
 ESTIMATED = (
     counter(
@@ -47,4 +48,5 @@ ESTIMATED = (
     counter(TOKENS, "Tokens of calls to managed APIs, as their answers told them.", (*_OF, "kind")),
     counter(REQUESTS, "Calls to managed APIs whose energy was estimated.", (*_OF, "outcome")),
     counter(UNKNOWN, "Calls to managed APIs that told no tokens: their energy is in no family.", (*_OF, "outcome")),
+    counter(SPANS, "OpenTelemetry spans that were received, by what became of them (docs/spans.md).", ("result",)),
 )
