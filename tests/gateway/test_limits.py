@@ -218,6 +218,16 @@ def test_idle_connections_beyond_the_limit_are_refused(limited: Gateway) -> None
     assert eventually(lambda: limited.ask({"model": "m"}).status == 200)
 
 
+def test_what_was_refused_is_counted(limited: Gateway) -> None:
+    """Health says how often, without a word of whose calls they were."""
+    before = limited.ask(b"", "/healthz", "GET").json()
+    limited.ask(b"{")
+    after = limited.ask(b"", "/healthz", "GET").json()
+
+    assert (before["status"], after["status"]) == ("ok", "ok")
+    assert after["counts"]["refused"] == before["counts"].get("refused", 0) + 1
+
+
 def test_pipelined_calls_are_answered_in_order(gateway: Gateway) -> None:
     """Each gets its own answer; what stands behind a call is not part of it."""
     call = HEAD + b"Content-Length: %d\r\n\r\n%b"

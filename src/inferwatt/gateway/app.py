@@ -8,11 +8,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from inferwatt.answering.tenant import Tenants, key_of, split_path
+from inferwatt.delivery import Delivery
 from inferwatt.gateway import asking, headers, paths
 from inferwatt.gateway.answer import Left, Receive, Refused, Send, body_of, refuse, say
 from inferwatt.gateway.asking import Asked
@@ -23,11 +25,23 @@ from inferwatt.gateway.models import models
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.trying import Question, ask
 from inferwatt.gateway.upstreams import Upstream, Upstreams
-from inferwatt.handle import RequestHandle, Sink
+from inferwatt.handle import RequestHandle
 
 Scope = Mapping[str, Any]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PORT = re.compile(r":[0-9]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One HTTP call that was let in: its headers by name, whose it is, and its path without the tenant."""
+
+    scope: Scope
+    told: Mapping[str, str]
+    tenant: str
+    path: str
+    receive: Receive
+    send: Send
 
 
 class Gateway:
@@ -38,13 +52,12 @@ class Gateway:
         upstreams: who is asked.
         tenants: whose calls they are.
         desk: who tells the agent, and hears joules.
-        nobody: takes what must not be told to the agent: calls of managed APIs, which no device here serves.
     """
 
-    def __init__(self, config: GatewayConfig, upstreams: Upstreams, tenants: Tenants, desk: Sink, nobody: Sink) -> None:
+    def __init__(self, config: GatewayConfig, upstreams: Upstreams, tenants: Tenants, desk: Delivery) -> None:
         self.counts: Counter[str] = Counter()
         self._config, self._upstreams, self._tenants = config, upstreams, tenants
-        self._desk, self._nobody = desk, nobody
+        self._desk = desk
         self._allowed = frozenset(config.paths)
         self._names = itertools.count(1)
         self._recent = Recent()
@@ -73,16 +86,16 @@ class Gateway:
         named, path = split_path(scope["raw_path"].decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
         if path in paths.HEALTH and scope["method"] in {"GET", "HEAD"}:
-            await say(send, 200, {"status": "ok"})
+            await say(send, 200, {"status": "ok", "counts": self.counts + self._desk.counts})
             return
         self._check_page(told)
-        tenant = self._tenant(told, named, peer)
+        visit = Visit(scope, told, self._tenant(told, named, peer), path, receive, send)
         if scope["method"] == "GET" and paths.MODELS.fullmatch(path):
-            await models(self._client(), self._upstreams, self._question(path, scope, told), send)
+            await models(self._client(), self._upstreams, self._question(visit), send)
         elif scope["method"] == "GET" and (found := paths.RECORDS.fullmatch(path)):
-            await self._record(found[1], tenant, send)
-        elif scope["method"] == "POST" and (call := paths.call_of(path, self._allowed)):
-            await self._call(scope, told, tenant, call, path, receive, send)
+            await self._record(found[1], visit)
+        elif scope["method"] == "POST" and (kind := paths.call_of(path, self._allowed)):
+            await self._call(visit, kind)
         else:
             raise Refused(404, f"{scope['method']} on this path is not passed on", "See gateway.paths.")
 
@@ -113,65 +126,57 @@ class Gateway:
             return name
         return tenants.of(told, peer, named)
 
-    async def _record(self, name: str, tenant: str, send: Send) -> None:
-        known = self._recent.find(name, tenant, self._config.agent_url)
+    async def _record(self, name: str, visit: Visit) -> None:
+        known = self._recent.find(name, visit.tenant, self._config.agent_url)
         if known is None:
             raise Refused(404, "no call of yours has this id", "The agent's ledger keeps the older ones.")
-        await say(send, 200, known)
+        await say(visit.send, 200, known)
 
     # Calls of models.
 
-    async def _call(
-        self,
-        scope: Scope,
-        told: Mapping[str, str],
-        tenant: str,
-        call: paths.Call,
-        path: str,
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def _call(self, visit: Visit, kind: paths.Call) -> None:
         limits = self._config.limits
-        asked = _read(await body_of(scope, receive, limits.body_bytes, limits.body_seconds), call)
+        asked = _read(await body_of(visit.scope, visit.receive, limits.body_bytes, limits.body_seconds), kind)
         serving = self._upstreams.of(asked.model)
         if not serving:
             raise Refused(404, "no upstream serves this model", "See gateway.upstream.models.")
-        name = headers.request_id(told) or os.urandom(16).hex()
+        name = headers.request_id(visit.told) or os.urandom(16).hex()
 
         def opened(upstream: Upstream) -> RequestHandle:
-            return self._opened(upstream, name, asked.model, tenant, told)
+            return self._opened(upstream, name, asked.model, visit)
 
-        await self._pass(
-            Call(name, asked, opened, self._terms), serving, self._question(path, scope, told), scope, send
-        )
+        await self._pass(Call(name, asked, opened, self._terms), serving, visit)
 
-    def _question(self, path: str, scope: Scope, told: Mapping[str, str]) -> Question:
-        hides_key = bool(self._tenants.names) and bool(key_of(told))
-        query = scope["query_string"].decode("latin-1")
-        return Question(path, query, scope["headers"], hides_key, self._tenants.header)
+    def _question(self, visit: Visit) -> Question:
+        hides_key = bool(self._tenants.names) and bool(key_of(visit.told))
+        query = visit.scope["query_string"].decode("latin-1")
+        return Question(visit.path, query, visit.scope["headers"], hides_key, self._tenants.header)
 
-    def _opened(self, upstream: Upstream, name: str, model: str, tenant: str, told: Mapping[str, str]) -> RequestHandle:
-        sink = self._nobody if upstream.config.is_managed else self._desk
-        handle = RequestHandle(sink, str(next(self._names)), model, tenant, upstream.engine, headers.tags(told))
+    def _opened(self, upstream: Upstream, name: str, model: str, visit: Visit) -> RequestHandle:
+        provider, tags = upstream.config.provider, headers.tags(visit.told)
+        number = str(next(self._names))
+        handle = RequestHandle(self._desk, number, model, visit.tenant, upstream.engine, tags, provider)
         handle.trace_id = name
-        self._recent.add(name, tenant, handle)
+        self._recent.add(name, visit.tenant, handle)
         return handle.start()
 
-    async def _pass(self, call: Call, serving: list[Upstream], question: Question, scope: Scope, send: Send) -> None:
+    async def _pass(self, call: Call, serving: list[Upstream], visit: Visit) -> None:
         limits = self._config.limits
         problem: Refused | None = None
-        ending = Ending(scope, limits.call_seconds)
+        ending = Ending(visit.scope, limits.call_seconds)
         try:
             with ending:
-                response = await ask(self._client(), serving, call, question, limits)
+                response = await ask(self._client(), serving, call, self._question(visit), limits)
                 async with response:
-                    await call.answer(response, send)
+                    await call.answer(response, visit.send)
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             self.counts["upstream_failed"] += 1
             problem = refusal(exc)
         finally:
             call.has_left = ending.has_left
             call.end()
+        if (made := call.estimate()) is not None:
+            self._recent.add(call.name, visit.tenant, made)
         self.counts["aborted"] += ending.has_left
         if ending.is_late:
             problem = Refused(504, f"the call took longer than {limits.call_seconds} s", "See gateway.limits.")
@@ -199,25 +204,3 @@ def _read(body: bytes, call: paths.Call) -> Asked:
         return asking.read(body, call)
     except asking.Unreadable:
         raise Refused(400, "the body is no JSON object", "Send one, not compressed.") from None
-
-
-class Nobody:
-    """Takes what is told of calls that no device of ours serves, and tells no joules."""
-
-    producer = "0" * 32
-
-    def changed(self, handle: RequestHandle) -> None:
-        """It goes on."""
-
-    def ended(self, handle: RequestHandle) -> None:
-        """It has ended."""
-
-    def note(self, problem: str) -> None:
-        """Nobody asks."""
-
-    def energy(self, handle: RequestHandle, wait_seconds: float | None) -> None:
-        """Nothing is known here."""
-
-    def may_come(self, handle: RequestHandle) -> bool:
-        """Nothing comes."""
-        return False

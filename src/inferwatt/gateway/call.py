@@ -212,12 +212,15 @@ class Call:
 
     def _figure(self, used: Used) -> Mapping[str, Any] | None:
         """Return the object for the answer; None where there is to be none."""
-        if not self._terms.embeds or self._upstream is None or self._handle is None:
+        if not self._terms.embeds or self._handle is None:
             return None
-        provider = self._upstream.config
-        if not provider.is_managed:
-            return figure(self.name, self._handle.energy(), url=self._terms.url)
-        seconds = time.monotonic() - self._started
+        return self.estimate(used) or figure(self.name, self._handle.energy(), url=self._terms.url)
+
+    def estimate(self, used: Used | None = None) -> Mapping[str, Any] | None:
+        """Return what a managed API is estimated to have used for it; None where no such one was asked."""
+        if self._upstream is None or not self._upstream.config.provider:
+            return None
+        seconds, used = time.monotonic() - self._started, used or self._used
         return estimated(
-            self.name, used.model or self._asked.model, provider.provider, used, seconds, self._first_seconds
+            self.name, self._upstream.config.provider, self._asked.model, used, seconds, self._first_seconds
         )

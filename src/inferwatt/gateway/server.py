@@ -17,9 +17,10 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inferwatt.answering.tenant import Tenants, tenants
+from inferwatt.clients.estimator import own_registry
 from inferwatt.delivery import Delivery
 from inferwatt.errors import ConfigError, Unavailable
-from inferwatt.gateway.app import LOOPBACK, Gateway, Nobody
+from inferwatt.gateway.app import LOOPBACK, Gateway
 from inferwatt.gateway.ending import CONNECTION
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.upstreams import open_upstreams, read_secret
@@ -202,9 +203,10 @@ class Serving:
             Unavailable: it cannot listen.
         """
         check(config)
+        own_registry()
         self.config = config
         self.desk = Delivery(socket_path or None)
-        self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk, Nobody())
+        self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk)
         self._options = _tls(config)
         self.listener = bind(config.listen)
         host, port = self.listener.getsockname()[:2]

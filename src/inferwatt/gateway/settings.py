@@ -10,13 +10,13 @@ _URL = re.compile(r"https?://[^/?#@\s]+(/[^?#\s]*)?")
 class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A table `[[gateway.upstream]]`: one server, or a managed API, and which models it is asked for.
 
-    `server` is its name in the agent's configuration; `kind = "openai"` is a managed API, whose joules are estimated.
+    `server` is its name in the agent's configuration; `provider` says that it is a managed API, whose joules are
+    estimated.
     """
 
     name: str
     url: str
     models: tuple[str, ...] = ("*",)
-    kind: str = ""
     provider: str = ""
     server: str = ""
     key_file: str = ""
@@ -25,11 +25,6 @@ class UpstreamConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not _URL.fullmatch(self.url):
             raise ValueError("url is not http://HOST:PORT or https://HOST")
-
-    @property
-    def is_managed(self) -> bool:
-        """Whether it runs somewhere that nobody here can meter."""
-        return self.kind == "openai" or bool(self.provider)
 
 
 class LimitsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
