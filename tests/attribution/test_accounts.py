@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, merged, whole_tick
+from inferwatt.attribution.accounts import DOUBTS, DeviceTotals, Pool, Shares, TickEnergy, merged, whole_tick
 from inferwatt.attribution.timeline import Tick
 
 UJ = st.integers(0, 10**9)
@@ -26,10 +26,10 @@ def ticks(draw: st.DrawFn) -> TickEnergy:
     return TickEnergy("gpu-0", 0, 1, energy_uj, requests, unlisted, idle_resident, rest[0], rest[1], rest[2], pooled)
 
 
-def rows(*slots: int, prefill: bool = False, uj: float = 1.0) -> tuple[Any, Any, Any, Any]:
-    """Return rows of work of these slots."""
-    count = len(slots)
-    return np.array(slots), np.full(count, prefill), np.full(count, uj), np.full(count, uj / 2)
+def rows(*keys: int, uj: float = 1.0) -> tuple[Any, Any, Any]:
+    """Return the energy of these keys, and half of it as each doubt."""
+    count = len(keys)
+    return np.array(keys), np.full(count, uj), np.full((DOUBTS, count), uj / 2)
 
 
 @given(st.lists(ticks(), max_size=5))
@@ -119,17 +119,17 @@ def test_two_accounts_are_never_taken_for_one() -> None:
     assert [shares.only_account for shares in several] == [None] * len(several)
 
 
-def test_rows_of_one_request_are_added_up_by_phase() -> None:
-    """Rows of a slot meet under its key, prefill and decode apart, with their spreads."""
+def test_rows_of_several_engines_stand_side_by_side() -> None:
+    """Each key keeps its energy and its doubts, in the order in which they came."""
     shares = Shares()
-    shares.add_rows(*rows(3, 5, prefill=True, uj=10.0))
-    shares.add_rows(*rows(3, 3, prefill=False, uj=1.0))
+    shares.add_rows(*rows(6, 10, uj=10.0))
+    shares.add_rows(*rows(7, uj=2.0))
 
-    keys, fair, spread = shares.members()
+    keys, fair, doubts = shares.members()
 
-    assert dict(zip(keys.tolist(), fair.tolist(), strict=True)) == {6: 10.0, 7: 2.0, 10: 10.0}
-    assert dict(zip(keys.tolist(), spread.tolist(), strict=True)) == {6: 5.0, 7: 1.0, 10: 5.0}
-    assert [len(part) for part in Shares().members()] == [0, 0, 0]
+    assert (keys.tolist(), fair.tolist()) == ([6, 10, 7], [10.0, 10.0, 2.0])
+    assert doubts.tolist() == [[5.0, 5.0, 1.0]] * DOUBTS
+    assert [part.shape for part in Shares().members()] == [(0,), (0,), (DOUBTS, 0)]
 
 
 def test_the_other_accounts_come_in_the_order_in_which_they_are_read() -> None:

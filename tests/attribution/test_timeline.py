@@ -1,3 +1,7 @@
+import itertools
+
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -179,3 +183,54 @@ def test_a_slow_power_meter_is_integrated_from_its_second_poll_on() -> None:
         (20, 10000),
         (140, 5000),
     ]
+
+
+def renewed(period_ms: int, watts: list[int], poll_ms: int = 20) -> list[Reading]:
+    """Return the polls of a meter that shows a new power every `period_ms`."""
+    count = len(watts) * period_ms // poll_ms
+    return [Reading(i * poll_ms * MS, "gpu-0", power_mw=watts[i * poll_ms // period_ms] * 1000) for i in range(count)]
+
+
+def test_power_that_is_renewed_slower_than_polled_is_one_tick_a_value() -> None:
+    """A value holds until the next: ticks as long as the meter's period, each with the power that it showed."""
+    watts = [100 + 10 * (i % 7) for i in range(40)]
+    timeline = Timeline(Device("gpu-0"))
+
+    ticks = ticks_of(timeline, renewed(100, watts))[-20:]
+
+    assert [tick.elapsed_ns for tick in ticks] == [100 * MS] * 20
+    assert [round(tick.energy_uj * 1000 / tick.elapsed_ns) for tick in ticks] == watts[-21:-1]
+
+
+def test_power_that_stays_as_it_was_is_closed_all_the_same() -> None:
+    """A meter that shows the same for seconds holds nothing up for longer than a quarter of one."""
+    timeline = Timeline(Device("gpu-0"))
+
+    ticks = ticks_of(timeline, renewed(100, [100 + i % 3 for i in range(30)] + [75] * 50))
+
+    assert max(tick.elapsed_ns for tick in ticks) <= 250 * MS
+    assert ticks[-1].t1_ns >= 7750 * MS
+    assert ticks[-1].energy_uj * 1000 == 75_000_000 * ticks[-1].elapsed_ns // MS
+
+
+def test_a_slow_meter_that_shows_the_same_is_closed_at_each_poll() -> None:
+    """A server's power, polled each ten seconds, is no value to be held: each poll ends a tick."""
+    timeline = Timeline(Device("server", max_watts=2000.0))
+
+    ticks = ticks_of(timeline, [Reading(i * 10_000 * MS, "server", power_mw=500_000) for i in range(30)])
+
+    assert [tick.elapsed_ns for tick in ticks[-20:]] == [10_000 * MS] * 20
+
+
+def test_held_power_conserves_what_was_shown() -> None:
+    """However values and polls fall, the ticks sum to each value times the time until the next was seen, or placed."""
+    random = np.random.default_rng(6)
+    readings = renewed(100, random.integers(60, 700, 60).tolist())
+    timeline = Timeline(Device("gpu-0"))
+
+    ticks = ticks_of(timeline, readings)
+
+    shown = [(reading.t_ns, reading.power_mw or 0) for reading in readings if reading.t_ns <= ticks[-1].t1_ns]
+    by_trapezoid_uj = sum((a + b) * (t1 - t0) / 2e6 for (t0, a), (t1, b) in itertools.pairwise(shown))
+    assert sum(tick.energy_uj for tick in ticks) == pytest.approx(by_trapezoid_uj, rel=0.01)
+    assert all(a.t1_ns == b.t0_ns for a, b in itertools.pairwise(ticks))

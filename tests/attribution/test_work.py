@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.work import Shape, StepRows, StepStore, busy_time, from_steps
+from inferwatt.attribution.work import BREAK_NS, Shape, StepRows, StepStore, busy_time, from_steps
 from inferwatt.records import Model
 
 SECOND = 1_000_000_000
@@ -20,10 +20,20 @@ def test_busy_time_is_the_length_of_the_union(intervals: list[tuple[int, int]]) 
     """Overlapping steps are not counted twice."""
     spans = sorted((start, start + length) for start, length in intervals)
     covered = {t for start, end in spans for t in range(start, end)}
+    unit_ns = BREAK_NS + 1
 
-    busy_ns = busy_time(np.array([s for s, _ in spans]), np.array([e for _, e in spans]))
+    busy_ns = busy_time(np.array([s * unit_ns for s, _ in spans]), np.array([e * unit_ns for _, e in spans]))
 
-    assert busy_ns == len(covered)
+    assert busy_ns == len(covered) * unit_ns
+
+
+def test_a_short_break_between_steps_is_work() -> None:
+    """The engine prepares its next step: that is no idle time; a long one is."""
+    step_ns = 8_000_000
+    close, far = ([0, step_ns + gap_ns] for gap_ns in (BREAK_NS, BREAK_NS + 1))
+
+    assert busy_time(np.array(close), np.array(close) + step_ns) == 2 * step_ns + BREAK_NS
+    assert busy_time(np.array(far), np.array(far) + step_ns) == 2 * step_ns
 
 
 def test_a_step_is_spread_evenly_over_the_ticks_that_it_overlaps() -> None:

@@ -7,12 +7,17 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from inferwatt.attribution.arrays import Bools, Floats, Ints
+from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.timeline import Tick
 
 K = TypeVar("K")
 S = TypeVar("S", bound=np.generic)
 _WORTH_MERGING = 2
+DIRECTIONS = 4
+"""Independent directions in which the cost model's coefficients may be wrong."""
+DOUBTS = DIRECTIONS + 1
+"""Rows of what is unsure of shares: those directions (signed: over time they add up as the share does), and what of a
+tick no work explains (independent from tick to tick)."""
 
 Label = tuple[str, str, str]
 """Engine, model and tenant of a request."""
@@ -98,10 +103,9 @@ class Shares:
     unattributed: float = 0.0
     unlisted: dict[str, list[float]] = field(default_factory=dict)
     pooled: dict[str, float] = field(default_factory=dict)
-    _slots: list[Ints] = field(default_factory=list)
-    _prefill: list[Bools] = field(default_factory=list)
+    _keys: list[Ints] = field(default_factory=list)
     _fair: list[Floats] = field(default_factory=list)
-    _spread: list[Floats] = field(default_factory=list)
+    _doubts: list[Floats] = field(default_factory=list)
 
     def add_idle(self, energy_uj: float, resident: Sequence[str]) -> None:
         """Give idle energy to the models that are loaded, in equal parts, or to nobody."""
@@ -120,22 +124,27 @@ class Shares:
         parts[0] += energy_uj * prefill_ratio
         parts[1] += energy_uj * (1 - prefill_ratio)
 
-    def add_rows(self, slot: Ints, prefill: Bools, fair: Floats, spread: Floats) -> None:
-        """Give energy to requests, row by row, with the half-width of what another model could have said."""
-        self._slots.append(slot)
-        self._prefill.append(prefill)
+    def add_rows(self, keys: Ints, fair: Floats, doubts: Floats) -> None:
+        """Give energy to requests, and say what is unsure of it.
+
+        Args:
+            keys: shape (n,), each once: `slot * 2`, and one more for decode.
+            fair: shape (n,), µJ.
+            doubts: shape (DOUBTS, n), µJ.
+        """
+        self._keys.append(keys)
         self._fair.append(fair)
-        self._spread.append(spread)
+        self._doubts.append(doubts)
 
     @property
     def has_rows(self) -> bool:
         """Whether any request has a part."""
-        return bool(self._slots)
+        return bool(self._keys)
 
     @property
     def only_account(self) -> str | None:
         """The one account that holds everything, where there is just one and no request."""
-        if self._slots or self.unlisted or self.pooled:
+        if self._keys or self.unlisted or self.pooled:
             return None
         if len(self.idle_resident) == 1 and not (self.idle_empty or self.other or self.unattributed):
             return "idle_resident"
@@ -143,15 +152,10 @@ class Shares:
         return single[0] if len(single) == 1 and not self.idle_resident else None
 
     def members(self) -> tuple[Ints, Floats, Floats]:
-        """Return the requests' rows added up: key (slot * 2 + decode), energy and spread, µJ."""
-        if not self._slots:
-            empty = np.zeros(0)
-            return np.zeros(0, dtype=np.int64), empty, empty
-        key = _joined(self._slots) * 2 + ~_joined(self._prefill)
-        keys = np.flatnonzero(np.bincount(key))
-        fair = np.bincount(key, _joined(self._fair))[keys]
-        spread = np.bincount(key, _joined(self._spread))[keys]
-        return keys, fair.astype(np.float64, copy=False), spread.astype(np.float64, copy=False)
+        """Return the requests' rows together: keys, energy and doubts, as `add_rows` takes them."""
+        if not self._keys:
+            return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros((DOUBTS, 0))
+        return _joined(self._keys), _joined(self._fair), _joined(self._doubts)
 
     def scalars(self) -> list[float]:
         """Return every account that is not a request, in the order in which `SlotTable.book` reads them."""
@@ -166,7 +170,7 @@ class Shares:
 
 
 def _joined(parts: list[npt.NDArray[S]]) -> npt.NDArray[S]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 def whole_tick(tick: Tick, shares: Shares, account: str) -> TickEnergy:

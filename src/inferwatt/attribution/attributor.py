@@ -175,6 +175,8 @@ class Attributor:
         engine = self._engines.get(event.engine)
         if device is not None and event.kind in {EventKind.READ_FAILURE, EventKind.DEVICE_GONE}:
             device.timeline.failed(event)
+        if event.kind is EventKind.REGIME:
+            self._sharing.new_regime(event.device)
         if engine is not None and event.kind in {EventKind.MODEL_LOAD, EventKind.MODEL_UNLOAD}:
             engine.loaded = event.kind is EventKind.MODEL_LOAD
 
@@ -205,10 +207,7 @@ class Attributor:
 
     def take_events(self) -> list[Event]:
         """Return what the timelines noticed since the last call."""
-        events = [event for state in self._devices.values() for event in state.timeline.events]
-        for state in self._devices.values():
-            state.timeline.events.clear()
-        return events
+        return [event for state in self._devices.values() for event in state.timeline.take_events()]
 
     def energy(self, request: str) -> RequestEnergy | None:
         """Return what is settled so far of an open request; None for one that is not known (or is final)."""
@@ -275,24 +274,25 @@ class Attributor:
 
     def _book(self, state: DeviceState, tick: Tick, shares: Shares) -> TickEnergy:
         """Round the shares to whole microjoules that sum to the tick, and write them to the requests' accounts."""
-        only = shares.only_account
-        if only is not None:
+        if (only := shares.only_account) is not None:
             return whole_tick(tick, shares, only)
+        scalars = shares.scalars()
         if not shares.has_rows:
-            scalars = shares.scalars()
             if sum(scalars) <= 0:
                 scalars[-1] = 1.0
             return self._pooled(state, self._slots.booked(tick, shares, {}, apportion_few(tick.energy_uj, scalars)))
-        keys, fair, spread = shares.members()
+        keys, fair, doubts = shares.members()
         alive = self._slots.alive(keys)
         if not alive.all():
             shares.unattributed += float(fair[~alive].sum())
-            keys, fair, spread = keys[alive], fair[alive], spread[alive]
-        scalars = shares.scalars()
-        if fair.sum() + sum(scalars) <= 0:
-            scalars[-1] = 1.0
+            keys, fair, doubts = keys[alive], fair[alive], doubts[:, alive]
+            scalars = shares.scalars()
+        total = float(fair.sum()) + sum(scalars)
+        if total <= 0:
+            total = scalars[-1] = 1.0
         whole_uj = apportion(tick.energy_uj, np.concatenate([fair, scalars]))
-        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, spread, whole_uj))
+        doubts *= tick.energy_uj / total
+        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, doubts, whole_uj))
 
     def _pooled(self, state: DeviceState, result: TickEnergy) -> TickEnergy:
         for name, pooled_uj in result.pooled.items():

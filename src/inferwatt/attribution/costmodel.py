@@ -8,19 +8,51 @@ Shapley's value of such a sum: what is shared goes equally to the members, what 
 the same way: a member's own time by its FLOPs and bytes, the rest of the group's time equally.
 """
 
-import numpy as np
-import numpy.typing as npt
+from dataclasses import dataclass, replace
 
-from inferwatt.attribution.arrays import Floats
-from inferwatt.attribution.ridge import RidgeFit
+import numpy as np
+
+from inferwatt.attribution.arrays import Floats, Ints
+from inferwatt.attribution.ridge import BayesFit
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.work import Work
 
-_RIDGE = 0.005
-"""How strongly the prior pulls, in observations per observation: ticks are noisy and alike."""
+_UNSURE_RATIO = 0.3
+"""How far each term's part of the energy may be from the prior's, one standard deviation."""
 _FORGET = 0.99
 """Clocks and heat drift: a tick counts half after 70. Chosen on the tuning loads of benchmarks/accuracy.py."""
-_TERMS = 4
+_OLD_PART = 0.1
+_NOT_LEARNT = 0.15
+"""What of a tick no work explains, before any tick taught anything."""
+_PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What one engine's work in a tick is expected to have used, one column for each request and phase.
+
+    `doubts` are what `expected` changes by one standard deviation of the coefficients, shape (directions, columns).
+    """
+
+    keys: Ints
+    """`slot * 2`, and one more for decode; ascending."""
+    expected: Floats
+    """µJ where it `is_learnt`, else in any one unit."""
+    doubts: Floats
+    is_learnt: bool
+
+    def by_tokens(self, work: Work, weights: Floats) -> "Priced":
+        """Return the same with other weights of the work's rows: what it used is not known, only how much it was."""
+        summed = np.bincount(work.slot * 2 + ~work.prefill, weights).astype(np.float64)
+        return replace(self, expected=summed[self.keys], doubts=np.zeros_like(self.doubts), is_learnt=False)
+
+    def shares(self, energy_uj: float) -> tuple[Floats, Floats]:
+        """Share energy, µJ: each column's part, and what is unsure of it, as `Shares.add_rows` takes them."""
+        total = float(self.expected.sum())
+        fair = self.expected * (energy_uj / total)
+        moved = (self.doubts * energy_uj - np.outer(self.doubts.sum(axis=1), fair)) / total
+        unexplained = abs(energy_uj - total) / energy_uj if self.is_learnt else _NOT_LEARNT
+        return fair, np.concatenate([moved, [unexplained * fair]])
 
 
 class CostModel:
@@ -30,38 +62,37 @@ class CostModel:
     """
 
     def __init__(self, time: StepTime | None = None) -> None:
-        self._energy = RidgeFit(_TERMS, _RIDGE, _FORGET)
+        self._energy = BayesFit(len(_PRIOR), _UNSURE_RATIO, _FORGET)
         self._time = time or StepTime()
 
     def learn_energy(self, work: Work, energy_uj: float) -> None:
         """Learn from a tick: `energy_uj` microjoules were used for this work."""
         self._energy.observe(_totals(work), energy_uj)
 
-    def shares(self, work: Work) -> tuple[Floats, Floats, Floats]:
-        """Return each row's expected energy by Shapley's rule, and two extremes: all of it shared, all of it own.
+    def doubt_ticks(self) -> None:
+        """Trust the ticks so far little: the world that they were seen in is another now."""
+        self._energy.fade(_OLD_PART)
 
-        Each has shape (rows,), in any one unit. The extremes bound what another cost model could have said.
-        """
+    def price(self, work: Work) -> "Priced":
+        """Return what each request is expected to have used by Shapley's rule, and how unsure that is."""
         groups = len(work.seconds)
         members = np.bincount(work.group, minlength=groups).astype(np.float64)
         members = np.maximum(members, 1.0)[work.group]
-        own_seconds = self._time.own_seconds(work.flops, work.read_bytes, work.group, work.steps, work.seconds)
+        own_seconds = self._time.own_seconds(work)
         own_sum = np.bincount(work.group, own_seconds, minlength=groups)
-        equal_seconds = work.seconds[work.group] / members
         seconds = own_seconds + np.maximum(work.seconds - own_sum, 0.0)[work.group] / members
-        static, step, flop, byte = self._coefficients()
-        expected = (
-            static * seconds + step * work.steps[work.group] / members + flop * work.flops + byte * work.read_bytes
-        )
-        own = own_seconds if own_seconds.any() else work.flops
-        return expected, equal_seconds, own
+        columns = (seconds, work.steps[work.group] / members, work.flops, work.read_bytes)
+        key = work.slot * 2 + ~work.prefill
+        keys = np.flatnonzero(np.bincount(key))
+        terms = [np.bincount(key, column)[keys] for column in columns]
+        coefficients = self._coefficients()
+        return Priced(keys, coefficients @ terms, self._energy.doubts @ terms, coefficients is not _PRIOR)
 
-    def _coefficients(self) -> npt.NDArray[np.float64]:
-        prior = np.array([1.0, 0.0, 0.0, 0.0])
+    def _coefficients(self) -> Floats:
         if self._energy.observations == 0:
-            return prior
-        solved = self._energy.solve(prior)
-        return solved if solved.any() else prior
+            return _PRIOR
+        solved = self._energy.solve(_PRIOR)
+        return solved if solved.any() else _PRIOR
 
 
 def _totals(work: Work) -> Floats:

@@ -113,15 +113,20 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape, pace
     context = np.where(prefill, prompt_context[both], answer_context[both])
     group, steps = 2 * each + ~in_prompts, stretch.steps_of_parts()
     kept = (new_tokens > 0) | (~is_beside & (part > 0))
+    times = np.maximum(steps, 1.0)[group]  # what experts are touched is told for the mean step of the group
+    expert_bytes = shape.expert_bytes_of(new_tokens / times, group, len(steps)) * times
     return Work(
         slot=known.slot[rows.column[both]][kept],
         prefill=prefill[kept],
         flops=np.where(prefill, prompt_flops[both], shape.flops(new_tokens, context))[kept],
-        read_bytes=_read_bytes(shape, prefill, group, new_tokens, context, steps)[kept],
+        new_tokens=new_tokens[kept],
+        kv_bytes=_kv_bytes(shape, prefill, new_tokens, context)[kept],
+        expert_bytes=expert_bytes[kept],
         group=group[kept],
         seconds=stretch.seconds_of_parts(rows.seconds),
         steps=steps,
         busy_ns=round(float(rows.seconds[np.unique(rows.group)].sum()) * NS_PER_SECOND),
+        shape=shape,
     )
 
 
@@ -207,14 +212,8 @@ def _chunks(known: _Columns, rows: _Rows, prompt: Floats) -> Floats:
     return np.maximum(most, np.bincount(rows.group, prompt, rows.groups) / CHUNK_TOKENS)
 
 
-def _read_bytes(
-    shape: Shape, prefill: Bools, group: Ints, new_tokens: Floats, context: Floats, steps: Floats
-) -> Floats:
-    """Return what rows of several steps read, bytes: a decoding one its cache with every token, a prompt its own once.
-
-    What experts are touched is told for the mean step of the group.
-    """
+def _kv_bytes(shape: Shape, prefill: Bools, new_tokens: Floats, context: Floats) -> Floats:
+    """Return the KV traffic of rows of several steps: a decoding one reads its cache for every token, a prompt once."""
     once = shape.kv_bytes(new_tokens, context)
     each = new_tokens * shape.kv_bytes(np.ones(len(context)), context)
-    times = np.maximum(steps, 1.0)[group]
-    return np.where(prefill, once, each) + shape.expert_bytes_of(new_tokens / times, group, len(steps)) * times
+    return np.where(prefill, once, each)

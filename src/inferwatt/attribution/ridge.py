@@ -1,5 +1,6 @@
 """Online non-negative least squares of a few unknowns, with forgetting and a prior. Pure."""
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -7,10 +8,14 @@ import numpy as np
 from inferwatt.attribution.arrays import Floats
 
 _FORGET = 0.999
-_REFIT_TICKS = 16
+_FIRST_NOISE_RATIO = 0.1
+_FIRST_NOISES = 0.25
+"""Until their rest is seen, observations are taken to be this noisy; that counts for so many of them."""
+_LEAST_RIDGE = 1e-6
+"""Observations without any noise still leave something to the prior: their terms may be collinear."""
 _REFIT_PART = 8
 _MOST_REFIT_TICKS = 128
-"""A fit is made anew after so many observations: an eighth of what it rests on, within these bounds."""
+"""A fit is made anew after an eighth of the observations that it rests on, at most so many."""
 
 
 def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
@@ -37,13 +42,20 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
 
 
 class RidgeFit:
-    """Online non-negative least squares with forgetting, drawn towards a prior where the data do not decide."""
+    """Online non-negative least squares with forgetting, drawn towards a prior where the data do not decide.
+
+    Args:
+        terms: how many unknowns.
+        ridge: how strongly the prior pulls, in observations per observation.
+        forget: what weight an observation keeps with each that follows.
+    """
 
     def __init__(self, terms: int, ridge: float, forget: float = _FORGET) -> None:
         self._ridge = ridge
         self._forget = forget
         self._gram = np.zeros((terms, terms))
         self._moment = np.zeros(terms)
+        self._square = 0.0
         self._scale = np.zeros(terms)
         self._weight = 0.0
         self._since = 0
@@ -58,13 +70,30 @@ class RidgeFit:
         """Learn that `terms` (shape (n,)) came with `total`."""
         self._gram = self._gram * self._forget + np.outer(terms, terms)
         self._moment = self._moment * self._forget + terms * total
+        self._square = self._square * self._forget + total * total
         self._scale = self._scale * self._forget + terms
         self._weight = self._weight * self._forget + 1.0
         self._since += 1
 
+    def fade(self, part: float) -> None:
+        """Let all that was seen count for only this part: what it was seen by has changed."""
+        for sums in (self._gram, self._moment, self._scale):
+            sums *= part
+        self._square *= part
+        self._weight *= part
+
+    def extended(self, terms: Floats, totals: Floats) -> "RidgeFit":
+        """Return a fit that has also seen these: terms of shape (m, n), totals of shape (m,)."""
+        fit = RidgeFit(len(self._moment), self._ridge, self._forget)
+        fit._gram = self._gram + terms.T @ terms
+        fit._moment = self._moment + terms.T @ totals
+        fit._scale = self._scale + terms.sum(axis=0)
+        fit._weight = self._weight + len(totals)
+        return fit
+
     def solve(self, prior_of_total: Floats) -> Floats:
         """Return the coefficients; the prior gives each term this part of the mean total (shape (n,))."""
-        patience = min(max(_REFIT_TICKS, self._weight / _REFIT_PART), _MOST_REFIT_TICKS)
+        patience = min(self._weight / _REFIT_PART, _MOST_REFIT_TICKS)
         if self._since >= patience or not self._solution.any():
             self._since = 0
             self._solution = self._solve(prior_of_total)
@@ -79,7 +108,41 @@ class RidgeFit:
         moment = self._moment / scale
         # With all terms scaled to a mean of one, their coefficients are the mean total each one stands for.
         mean_total = float(moment[0] / gram[0, 0]) if gram[0, 0] > 0 else 0.0
+        return np.where(mean > 0, self._parts(gram, moment, mean_total, mean_total * prior_of_total) / scale, 0.0)
+
+    def _parts(self, gram: Floats, moment: Floats, mean_total: float, prior: Floats) -> Floats:
+        """Return the part of the mean total that each term stands for, all terms scaled to a mean of one."""
         ridge = self._ridge * self._weight
-        gram = gram + ridge * np.eye(len(moment))
-        moment = moment + ridge * mean_total * prior_of_total
-        return np.where(mean > 0, nonnegative_least_squares(gram, moment) / scale, 0.0)
+        return nonnegative_least_squares(gram + ridge * np.eye(len(moment)), moment + ridge * prior)
+
+
+class BayesFit(RidgeFit):
+    """The same, by Bayes' rule: the noisier the observations, the harder the prior pulls.
+
+    `unsure_ratio` is the prior's standard deviation of each term's part of the mean total. The noise is what the
+    observations leave unexplained. What is left unsure of the coefficients is told too (C. Bishop, "Pattern
+    Recognition and Machine Learning", 2006, eq. 3.50 and 3.51).
+    """
+
+    def __init__(self, terms: int, unsure_ratio: float, forget: float) -> None:
+        super().__init__(terms, 0.0, forget)
+        self._unsure_ratio = unsure_ratio
+        self._noise_ratio = _FIRST_NOISE_RATIO
+        self.doubts: Floats = np.zeros((terms, terms))
+        """Shape (directions, terms): the coefficients' change by one standard deviation, in independent directions."""
+
+    def _parts(self, gram: Floats, moment: Floats, mean_total: float, prior: Floats) -> Floats:
+        count = len(moment)
+        rest = pull = 0.0
+        for _ in range(2):
+            pull = (self._noise_ratio / self._unsure_ratio) ** 2 + _LEAST_RIDGE * self._weight
+            found = nonnegative_least_squares(gram + pull * np.eye(count), moment + pull * prior)
+            rest = max(float(self._square - 2 * found @ moment + found @ gram @ found), 0.0)
+            rest += _FIRST_NOISES * (_FIRST_NOISE_RATIO * mean_total) ** 2
+            rest /= self._weight + _FIRST_NOISES
+            self._noise_ratio = math.sqrt(rest) / mean_total if mean_total > 0 else _FIRST_NOISE_RATIO
+        # by Cholesky, whose directions move little when the fit does: a request's parts of one direction add up
+        factor = np.linalg.cholesky(np.linalg.inv(gram + pull * np.eye(count)))
+        scale = np.where(self._scale > 0, self._scale / self._weight, 1.0)
+        self.doubts = math.sqrt(rest) * factor.T / scale
+        return found

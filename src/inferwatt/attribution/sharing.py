@@ -4,11 +4,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from inferwatt.attribution.accounts import Shares
-from inferwatt.attribution.arrays import Floats
-from inferwatt.attribution.costmodel import CostModel
+from inferwatt.attribution.costmodel import CostModel, Priced
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.holding import mean_activity
 from inferwatt.attribution.idle import BaselinePower, IdlePower
@@ -21,11 +18,10 @@ from inferwatt.units import NS_PER_SECOND, watts
 
 QUIET_NS = NS_PER_SECOND // 2
 """How long closing may wait while nobody works: the ticks of that time are then shared as one."""
+_OTHER_LAG_NS = 5_000_000
+"""A counter's lag that is found to be so much another: what was learnt of its ticks was learnt of the wrong work."""
 _FULL_TICK_RATIO = 0.2
 """A tick that was busy for less than this teaches the cost model nothing."""
-_SPREAD = {Tier.STEP_EXACT: 0.15, Tier.STEP_RECONSTRUCTED: 0.35, Tier.REQUEST_SPAN: 0.6, Tier.TOKEN_SHARE: 1.0}
-"""How much of the distance between the two extreme splits (all shared, all own) the 90% interval spans, by tier. A
-first setting, to be calibrated against simulated truth."""
 
 
 @dataclass(slots=True)
@@ -58,6 +54,13 @@ class Sharing:
         self._times.pop(engine, None)
         for key in [key for key in self._costs if key[0] == engine]:
             del self._costs[key]
+
+    def new_regime(self, device: str) -> None:
+        """Begin to learn anew what work costs on a device: its power cap or its clocks are others now."""
+        for (engine, on_device), cost in self._costs.items():
+            if on_device == device:
+                cost.doubt_ticks()
+                self._times[engine].doubt_steps()
 
     def may_work(self, t_ns: int) -> bool:
         """Return whether a tick that ends at `t_ns` could hold work at all."""
@@ -117,7 +120,7 @@ class Sharing:
 
         Engines that worked side by side are told apart by how much each `held`, where that is known.
         """
-        tick = _as_used(power, tick, engines)
+        tick = self._as_used(power, tick, engines)
         each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
         work = {name: rows for name, rows in each.items() if rows}
         resting = [engine for engine in engines if engine.engine.engine not in work]
@@ -200,15 +203,15 @@ class Sharing:
             cost = self._cost(engine, power.device)
             engine.teach(self._times[name])
             full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
+            weighed.append((engine, rows, _priced(engine, cost, rows)))  # by what was known before this tick
             if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
                 cost.learn_energy(rows, active_uj)
-            weighed.append((engine, rows, *_weights(engine, cost, rows)))
-        total = sum(float(expected.sum()) for _, _, expected, _, _ in weighed)
+        total = sum(float(priced.expected.sum()) for _, _, priced in weighed)
         if total <= 0:
             shares.unattributed += active_uj
             return
-        for engine, rows, expected, shared, own in weighed:
-            part_uj = active_uj * float(expected.sum()) / total
+        for engine, rows, priced in weighed:
+            part_uj = active_uj * float(priced.expected.sum()) / total
             unlisted = engine.unlisted_part(tick, rows)
             if unlisted > 0:
                 shares.add_unlisted(engine.engine.engine, part_uj * unlisted, engine.unlisted_prefill_ratio(tick))
@@ -216,8 +219,16 @@ class Sharing:
             if self._rule is not Rule.SHAPLEY:
                 shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj
                 continue
-            spread = np.abs(_scaled(shared, part_uj) - _scaled(own, part_uj)) * _SPREAD[engine.tier]
-            shares.add_rows(rows.slot, rows.prefill, _scaled(expected, part_uj), spread)
+            shares.add_rows(priced.keys, *priced.shares(part_uj))
+
+    def _as_used(self, power: Power, tick: Tick, engines: Sequence[EngineState]) -> Tick:
+        """Return the tick at the time when its energy was used: a counter may lag behind the steps."""
+        before_ns = power.lag.ns
+        if len(engines) == 1 and tick.kind is TickKind.NORMAL:
+            engines[0].teach_lag(power.lag, tick)
+            if abs(power.lag.ns - before_ns) > _OTHER_LAG_NS:
+                self._cost(engines[0], power.device).doubt_ticks()
+        return tick.earlier(power.lag.ns)
 
     def _cost(self, engine: EngineState, device: Device) -> CostModel:
         key = (engine.engine.engine, device.device)
@@ -228,11 +239,10 @@ class Sharing:
         return cost
 
 
-def _as_used(power: Power, tick: Tick, engines: Sequence[EngineState]) -> Tick:
-    """Return the tick at the time when its energy was used: a counter may lag behind the steps."""
-    if len(engines) == 1 and tick.kind is TickKind.NORMAL:
-        engines[0].teach_lag(power.lag, tick)
-    return tick.earlier(power.lag.ns)
+def _priced(engine: EngineState, cost: CostModel, rows: Work) -> Priced:
+    """Return what an engine's rows are expected to have used."""
+    priced = cost.price(rows)
+    return priced.by_tokens(rows, engine.token_weights(rows)) if engine.tier is Tier.TOKEN_SHARE else priced
 
 
 def _idle_part(power: Power, tick: Tick, busy_ns: int) -> float:
@@ -253,16 +263,3 @@ def step_time(engine: EngineState, device: Device) -> StepTime:
     peaks = (device.peak_flops, device.peak_bytes_per_second) if engine.shaped else (None, None)
     per_flop, per_byte = (1.0 / peak if peak else 0.0 for peak in peaks)
     return StepTime(per_flop, per_byte)
-
-
-def _weights(engine: EngineState, cost: CostModel, rows: Work) -> tuple[Floats, Floats, Floats]:
-    """Return what each row is expected to have used, and the two extremes."""
-    expected, shared, own = cost.shares(rows)
-    if engine.tier is Tier.TOKEN_SHARE:
-        expected = engine.token_weights(rows)
-    return expected, shared, own
-
-
-def _scaled(weights: Floats, total_uj: float) -> Floats:
-    total = float(weights.sum())
-    return weights * (total_uj / total) if total > 0 else weights

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from inferwatt.attribution.accounts import Label, Pool, Shares, TickEnergy
+from inferwatt.attribution.accounts import DOUBTS, Label, Pool, Shares, TickEnergy
 from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.baselines import weights
+from inferwatt.attribution.intervals import half_width_uj
 from inferwatt.attribution.lives import Life
 from inferwatt.attribution.split import apportion
 from inferwatt.attribution.timeline import Tick
@@ -30,9 +31,9 @@ class SlotTable:
         self._classes: list[tuple[Component, Provenance, float]] = []
         self._prefill = np.zeros((0, 0), dtype=np.int64)
         self._decode = np.zeros((0, 0), dtype=np.int64)
-        self._spread = np.zeros((0, 0))
+        self._doubts = np.zeros((DOUBTS, 0, 0))
         self._touched = np.zeros((0, 0), dtype=np.bool_)
-        self._beside = [np.zeros(0), np.zeros(0), np.zeros(0)]
+        self._beside = np.zeros((2 + DOUBTS, 0))
         self._label_of = np.zeros(0, dtype=np.int64)
         self._labels: list[Label] = []
         self._codes: dict[Label, int] = {}
@@ -88,15 +89,15 @@ class SlotTable:
 
         self._prefill = grown(self._prefill, shape)  # type: ignore[assignment]
         self._decode = grown(self._decode, shape)  # type: ignore[assignment]
-        self._spread = grown(self._spread, shape)  # type: ignore[assignment]
+        self._doubts = grown(self._doubts, (DOUBTS, *shape))  # type: ignore[assignment]
         self._touched = grown(self._touched, shape)  # type: ignore[assignment]
-        self._beside = [grown(each, (size,)) for each in self._beside]  # type: ignore[misc]
+        self._beside = grown(self._beside, (len(self._beside), size))  # type: ignore[assignment]
         self._label_of = grown(self._label_of, (size,))  # type: ignore[assignment]
         self._alive = grown(self._alive, (size,))  # type: ignore[assignment]
         self._step_end_ns = grown(self._step_end_ns, (size,))  # type: ignore[assignment]
 
     def book(
-        self, slot_class: int, tick: Tick, shares: Shares, keys: Ints, spread: Floats, whole_uj: Ints
+        self, slot_class: int, tick: Tick, shares: Shares, keys: Ints, doubts: Floats, whole_uj: Ints
     ) -> TickEnergy:
         """Write a rounded tick to the requests' accounts, and return it.
 
@@ -105,13 +106,13 @@ class SlotTable:
             tick: the tick.
             shares: what was rounded.
             keys: shape (n,), the requests' keys as `Shares.members` gave them.
-            spread: shape (n,), the half-width of each, µJ.
+            doubts: shape (DOUBTS, n), what is unsure of each, µJ.
             whole_uj: shape (n + accounts,), the rounded shares: requests first, then `Shares.scalars`.
         """
         count = len(keys)
         by_label: dict[Label, tuple[int, int]] = {}
         if count:
-            by_label = self._book_requests(slot_class, keys, spread, whole_uj[:count])
+            by_label = self._book_requests(slot_class, keys, doubts, whole_uj[:count])
         return self.booked(tick, shares, by_label, whole_uj[count:].tolist())
 
     def booked(
@@ -136,13 +137,15 @@ class SlotTable:
             pooled=pooled,
         )
 
-    def _book_requests(self, slot_class: int, keys: Ints, spread: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
+    def _book_requests(self, slot_class: int, keys: Ints, doubts: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
         slots, decode = keys >> 1, keys & 1
         table_uj = np.where(decode, 0, uj), np.where(decode, uj, 0)
         for table, each_uj in zip((self._prefill, self._decode), table_uj, strict=True):
             np.add.at(table[slot_class], slots, each_uj)
         self._touched[slot_class, slots] = True
-        np.add.at(self._spread[slot_class], slots, spread)
+        whose = np.flatnonzero(np.bincount(slots))
+        for number, each in enumerate((*doubts[:-1], doubts[-1] ** 2)):
+            self._doubts[number, slot_class, whose] += np.bincount(slots, each)[whose]
         codes = self._label_of[slots] * 2 + decode
         by_code = np.bincount(codes, minlength=2 * len(self._labels)).nonzero()[0] >> 1
         sums_uj = np.zeros(2 * len(self._labels), dtype=np.int64)
@@ -152,22 +155,22 @@ class SlotTable:
             for code in dict.fromkeys(by_code.tolist())
         }
 
-    def gained_beside(self, slot_class: int) -> tuple[Ints, Bools, Floats, Floats] | None:
-        """Return what each request got of the other kinds of joule since the last call.
+    def gained_beside(self, slot_class: int) -> tuple[Ints, Floats, Floats] | None:
+        """Return what each request got of the other kinds of joule since the last call, as `Shares.add_rows` takes it.
 
-        Slots, whether it is prefill, µJ and the half-width of the split; None where no request got any.
+        None where no request got any.
         """
         others = np.arange(len(self._classes)) != slot_class
-        now = [table[others].sum(axis=0) for table in (self._prefill, self._decode, self._spread)]
-        prefill_uj, decode_uj, spread_uj = (each - before for each, before in zip(now, self._beside, strict=True))
-        self._beside = now
-        slots = np.flatnonzero(prefill_uj + decode_uj)
+        tables = (self._prefill, self._decode, *self._doubts)
+        now = np.stack([table[others].sum(axis=0) for table in tables])
+        gained, self._beside = now - self._beside, now
+        slots = np.flatnonzero(gained[0] + gained[1])
         if len(slots) == 0:
             return None
-        gained_uj = np.concatenate([prefill_uj[slots], decode_uj[slots]]).astype(np.float64)
-        spread = np.tile(spread_uj[slots] / (prefill_uj + decode_uj)[slots], 2) * gained_uj
-        is_prefill = np.arange(2 * len(slots)) < len(slots)
-        return np.tile(slots, 2), is_prefill, gained_uj, spread
+        phases, doubts = gained[:2, slots], gained[2:, slots]
+        doubts[-1] = np.sqrt(np.maximum(doubts[-1], 0.0))
+        each = phases / phases.sum(axis=0) * doubts[:, None]
+        return np.concatenate([slots * 2, slots * 2 + 1]), phases.ravel(), each.reshape(DOUBTS, -1)
 
     def divide(self, pool: Pool, engine: str, rule: Rule) -> None:
         """Divide what was pooled for an engine among its requests by a simple rule."""
@@ -182,7 +185,7 @@ class SlotTable:
                 shares_uj = apportion(energy_uj, by_rule.ravel()).reshape(-1, 2)
                 self._prefill[number, slots] += shares_uj[:, 0]
                 self._decode[number, slots] += shares_uj[:, 1]
-                self._spread[number, slots] += shares_uj.sum(axis=1)
+                self._doubts[-1, number, slots] += shares_uj.sum(axis=1).astype(np.float64) ** 2
                 self._touched[number, slots] = True
 
     def energy(self, request: str, *, final: bool) -> RequestEnergy | None:
@@ -197,7 +200,8 @@ class SlotTable:
             if not self._touched[number, slot]:
                 continue
             prefill_uj, decode_uj = int(self._prefill[number, slot]), int(self._decode[number, slot])
-            total_uj, spread_uj = prefill_uj + decode_uj, round(float(self._spread[number, slot]))
+            total_uj = prefill_uj + decode_uj
+            spread_uj = round(half_width_uj(life.tier, total_uj, self._doubts[:, number, slot]))
             low_uj, high_uj = max(total_uj - spread_uj, 0), total_uj + spread_uj
             parts.append(EnergyPart(component, provenance, prefill_uj, decode_uj, low_uj, high_uj, systematic_ratio))
         return RequestEnergy(life.record.request, tuple(parts), life.tier, final)
@@ -224,10 +228,8 @@ class SlotTable:
         """Close a request's accounts for good and return what they held."""
         energy = self._energy(life, final=True)
         slot = life.slot
-        for table in (self._prefill, self._decode, self._spread, self._touched):
-            table[:, slot] = 0
-        for each in self._beside:
-            each[slot] = 0
+        for table in (self._prefill, self._decode, self._doubts, self._touched, self._beside):
+            table[..., slot] = 0
         del self._lives[life.record.request]
         self._alive[slot] = False
         self._step_end_ns[slot] = 0

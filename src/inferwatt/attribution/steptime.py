@@ -3,22 +3,31 @@
 ``T = member * m + max(floor + byte * B, other + flop * F)``: a roofline (S. Williams, A. Waterman, D. Patterson,
 "Roofline: An Insightful Visual Performance Model", CACM 52(4), 2009) with a constant in each branch (launch, and the
 weights that every step reads) and what each member costs whatever it does. A step that computes no prompt is taken to
-read; one that does, to compute, where it took longer than its reading.
+read. The others are parted by which branch is the longer, and both branches fitted anew, by turns (A. Magnani, S. Boyd,
+"Convex piecewise-linear fitting", Optimization and Engineering 10, 2009).
 """
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from inferwatt.attribution.arrays import Floats, Ints
+from inferwatt.attribution.arrays import Bools, Floats
 from inferwatt.attribution.ridge import RidgeFit
 from inferwatt.attribution.shapley import shapley
+from inferwatt.attribution.work import Work
 
 _RIDGE = 0.001
 """How strongly the prior pulls, in observations per observation: steps are clean."""
 _ENOUGH = 4
-_LONGER = 1.1
-"""A step that took longer than this times its reading was computing."""
+_REMEMBERED = 256
+"""Steps with prompts that are parted at each fit: the newest."""
+_TURNS = 3
+_EVERY_PART = 8
+_MOST_PATIENCE = 128
+"""A fit is made anew after an eighth of the steps that it rests on, at most so many."""
+_QUICKEST = 0.05
+_OLD_PART = 0.1
 _LEAST_SECONDS = 1e-12
 _ALL_CONSTANT = np.array([1.0, 0.0, 0.0])
 _ALL_SLOPE = np.array([0.0, 1.0])
@@ -34,9 +43,10 @@ class Roofline:
     per_flop: float
     per_member: float = 0.0
 
-    def reading(self, read_bytes: float, members: float) -> float:
-        """Return how long a step takes that only reads, seconds."""
-        return self.floor + self.per_byte * read_bytes + self.per_member * members
+    def computes(self, flops: Floats, read_bytes: Floats) -> Bools:
+        """Tell which steps take longer to compute than to read."""
+        result: Bools = self.other + self.per_flop * flops > self.floor + self.per_byte * read_bytes
+        return result
 
     def beyond_floor(self, flops: Floats, read_bytes: Floats, members: Floats) -> Floats:
         """Return how much longer than a step without own work one with these sums takes, seconds."""
@@ -56,18 +66,24 @@ class StepTime:
 
     def __init__(self, per_flop: float = 0.0, per_byte: float = 0.0) -> None:
         self._given = Roofline(0.0, per_byte, 0.0, per_flop)
+        self._line: Roofline | None = None
         self._reading = RidgeFit(3, _RIDGE)
-        self._computing = RidgeFit(2, _RIDGE)
+        self._prompts: deque[tuple[float, float, float, float]] = deque(maxlen=_REMEMBERED)
+        self._count = self._fitted_count = 0
 
     def learn(self, flops: float, read_bytes: float, members: int, step_seconds: float, *, has_prefill: bool) -> None:
         """Learn from one step how long it took with these sums."""
-        line = self.roofline()
-        is_known = self._reading.observations >= _ENOUGH
-        if has_prefill and (not is_known or step_seconds > _LONGER * line.reading(read_bytes, members)):
-            own_seconds = max(step_seconds - line.per_member * members, 0.0)
-            self._computing.observe(np.array([1.0, flops]), own_seconds)
+        self._count += 1
+        if has_prefill:
+            self._prompts.append((flops, read_bytes, float(members), step_seconds))
         else:
             self._reading.observe(np.array([1.0, read_bytes, members]), step_seconds)
+
+    def doubt_steps(self) -> None:
+        """Trust the steps so far little: clocks are others now."""
+        self._reading.fade(_OLD_PART)
+        self._prompts.clear()
+        self._fitted_count = min(self._fitted_count, self._count - _MOST_PATIENCE)
 
     def set_per_flop(self, seconds_per_flop: float) -> None:
         """Set what a FLOP takes where steps are not known: from how long prompts took to their first token."""
@@ -79,41 +95,71 @@ class StepTime:
 
     def roofline(self) -> Roofline:
         """Return what is known by now."""
-        given = self._given
-        floor, per_byte, per_member = given.floor, given.per_byte, 0.0
-        other, per_flop = given.other, given.per_flop
-        if self._reading.observations >= _ENOUGH:
-            floor, per_byte, per_member = (float(x) for x in self._reading.solve(_ALL_CONSTANT))
-        if self._computing.observations >= _ENOUGH:
-            other, per_flop = (float(x) for x in self._computing.solve(_ALL_SLOPE))
-        return Roofline(floor, per_byte, other, per_flop, per_member)
+        patience = min(max(_ENOUGH, self._fitted_count // _EVERY_PART), _MOST_PATIENCE)
+        if self._count - self._fitted_count >= patience:
+            self._fitted_count = self._count
+            self._line = self._fitted(self._line or self._given)
+        return self._line or self._given
 
-    def own_seconds(self, flops: Floats, read_bytes: Floats, group: Ints, steps: Floats, seconds: Floats) -> Floats:
+    def _fitted(self, line: Roofline) -> Roofline:
+        prompts = np.array(self._prompts).reshape(-1, 4)
+        flops, read_bytes, _, seconds = prompts.T
+        if len(prompts) >= _ENOUGH and not line.per_flop:
+            line = replace(line, per_flop=float(np.quantile(seconds / np.maximum(flops, 1.0), _QUICKEST)))
+        for _ in range(_TURNS):
+            computes = line.computes(flops, read_bytes)
+            line = self._with_reading(line, prompts[~computes])
+            line = self._with_computing(line, prompts[computes])
+        return line
+
+    def _with_reading(self, line: Roofline, prompts: Floats) -> Roofline:
+        """Return the line with the branch of reading fitted to the steps without prompts and to these with."""
+        _, read_bytes, members, seconds = prompts.T
+        fit = self._reading.extended(np.stack([np.ones(len(prompts)), read_bytes, members], axis=1), seconds)
+        if fit.observations < _ENOUGH:
+            return line
+        floor, per_byte, per_member = fit.solve(_ALL_CONSTANT).tolist()
+        return replace(line, floor=floor, per_byte=per_byte, per_member=per_member)
+
+    def _with_computing(self, line: Roofline, prompts: Floats) -> Roofline:
+        """Return the line with the branch of computing fitted to these steps."""
+        if len(prompts) < _ENOUGH:
+            return line
+        flops, _, members, seconds = prompts.T
+        own_seconds = np.maximum(seconds - line.per_member * members, 0.0)
+        fit = RidgeFit(2, _RIDGE).extended(np.stack([np.ones(len(prompts)), flops], axis=1), own_seconds)
+        other, per_flop = fit.solve(_ALL_SLOPE).tolist()
+        return replace(line, other=other, per_flop=per_flop)
+
+    def own_seconds(self, work: Work) -> Floats:
         """Return what each row adds to its group's time by Shapley's rule, beyond what all share equally, seconds.
 
-        Args:
-            flops: shape (rows,).
-            read_bytes: shape (rows,).
-            group: shape (rows,), the index of each row's group.
-            steps: shape (groups,), how many steps each group stands for.
-            seconds: shape (groups,), how long each took: its rows' own times never sum to more.
+        A group's rows never sum to more than it took.
         """
         line = self.roofline()
-        count = len(steps)
+        group, steps, count = work.group, work.steps, len(work.steps)
         per_step = np.divide(1.0, steps, out=np.zeros(count), where=steps > 0)
         members = np.bincount(group, minlength=count).astype(np.float64)
-        flops_sum = np.bincount(group, flops, count).astype(np.float64) * per_step
+        read_bytes = work.read_bytes
+        flops_sum = np.bincount(group, work.flops, count).astype(np.float64) * per_step
         bytes_sum = np.bincount(group, read_bytes, count).astype(np.float64) * per_step
         beyond = line.beyond_floor(flops_sum, bytes_sum, members)
         own = line.per_byte * read_bytes + line.per_member * steps[group]
-        rows = np.flatnonzero((beyond > line.per_byte * bytes_sum + line.per_member * members)[group])
+        ahead = np.maximum(line.per_flop * work.flops - line.per_byte * read_bytes, 0.0)
+        may_compute = np.bincount(group, ahead, count) * per_step > line.floor - line.other
+        rows = np.flatnonzero(may_compute[group])  # of the others, no set of members computes longer than it reads
         if len(rows):
             each = group[rows]
-            columns = flops[rows] * per_step[each], read_bytes[rows] * per_step[each], np.ones(len(rows))
-            own[rows] = shapley(columns, each, count, line.beyond_floor) * steps[each]
+            brought = (work.flops, work.kv_bytes, work.new_tokens)
+            columns = [column[rows] * per_step[each] for column in brought]
+
+            def beyond_floor(flops: Floats, kv_bytes: Floats, tokens: Floats, members: Floats) -> Floats:
+                return line.beyond_floor(flops, kv_bytes + work.shape.touched_bytes(tokens), members)
+
+            own[rows] = shapley([*columns, np.ones(len(rows))], each, count, beyond_floor) * steps[each]
         expected = (line.floor + beyond) * steps
-        scale = np.divide(seconds, expected, out=np.zeros(count), where=expected > _LEAST_SECONDS)
-        if self._reading.observations < _ENOUGH:
+        scale = np.divide(work.seconds, expected, out=np.zeros(count), where=expected > _LEAST_SECONDS)
+        if self._line is None:
             scale = np.minimum(scale, 1.0)
         result: Floats = own * scale[group]
         return result

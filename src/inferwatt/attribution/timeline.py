@@ -2,6 +2,7 @@
 
 A counter is polled faster than it moves, so only its changes are kept. A change is seen up to one poll late; where
 the counter moves by a period of its own, the tick's end is placed by that period, within the poll that saw it.
+Where power is polled faster than it is renewed, a value holds until the next, and is one tick.
 """
 
 from dataclasses import dataclass, replace
@@ -17,6 +18,9 @@ _STALL_NS = 2 * NS_PER_SECOND
 _MAX_POWER_GAP_NS = 3 * NS_PER_SECOND
 """Power samples further apart than this are not joined by a line (InferenceX's maximal sample gap)."""
 _MAX_POWER_POLLS = 3
+_OVERDUE = 1.5
+_OVERDUE_NS = NS_PER_SECOND // 4
+"""Power that is not renewed for so many of its periods, or for so long, is taken to have stayed as it was."""
 _EVERY_POLL_RATIO = 0.7
 _MAX_MISSED = 3
 _FIRST_CHANGES = 8
@@ -82,6 +86,7 @@ class Timeline:
         self._failed = False
         self._stalled = False
         self._rest_pj = 0
+        self._held_pj = 0
 
     @property
     def period_ns(self) -> float:
@@ -97,6 +102,11 @@ class Timeline:
     def open_since_ns(self) -> int | None:
         """Where the tick that is still open began; None before the first reading."""
         return None if self._last is None else self._tick_start_ns
+
+    def take_events(self) -> list[Event]:
+        """Return what was noticed since the last call."""
+        events, self.events = self.events, []
+        return events
 
     def failed(self, event: Event) -> None:
         """Note that a read failed: the next tick is bridged over the gap."""
@@ -199,11 +209,34 @@ class Timeline:
         too_long = elapsed_ns > max(_MAX_POWER_GAP_NS, _MAX_POWER_POLLS * self._poll_ns)
         if reading.power_mw is None or last.power_mw is None or too_long:
             self._poll_ns = self._poll_ns or float(elapsed_ns)  # a slow meter is known as such from its second poll on
+            held = self._close_held(last.t_ns) if self._held_pj else None
             self._tick_start_ns = reading.t_ns
             self._note(reading.t_ns, EventKind.READ_FAILURE)
-            return None
-        doubled_pj = (last.power_mw + reading.power_mw) * elapsed_ns + self._rest_pj
-        energy_uj, self._rest_pj = divmod(doubled_pj, 2 * PJ_PER_UJ)
-        self._poll_ns = self._period_ns = float(elapsed_ns)
-        kind = TickKind.BRIDGED if self._failed else TickKind.NORMAL
-        return self._tick(reading.t_ns, energy_uj, kind)
+            return held
+        self._poll_ns = float(elapsed_ns)
+        changed = reading.power_mw != last.power_mw
+        self._polls += 1
+        self._changed_ratio += max(_POLL_GAIN, 1 / self._polls) * (changed - self._changed_ratio)
+        if self._polls <= _FIRST_CHANGES or self._changed_ratio > _EVERY_POLL_RATIO:
+            self._held_pj += (last.power_mw + reading.power_mw) * elapsed_ns // 2
+            return self._close_held(reading.t_ns)
+        return self._hold_power(last, last.power_mw, reading, reading.power_mw)
+
+    def _hold_power(self, last: Reading, before_mw: int, reading: Reading, now_mw: int) -> Tick | None:
+        """Let a value hold until the next one, or until that is overdue."""
+        if now_mw == before_mw:
+            self._held_pj += before_mw * (reading.t_ns - last.t_ns)
+            if reading.t_ns - self._tick_start_ns < min(_OVERDUE * (self._period_ns or _OVERDUE_NS), _OVERDUE_NS):
+                return None
+            self._has_anchor = False
+            return self._close_held(reading.t_ns)
+        end_ns = self._place(last.t_ns, reading.t_ns)
+        self._held_pj += before_mw * (end_ns - last.t_ns)
+        tick = self._close_held(end_ns)
+        self._held_pj = now_mw * (reading.t_ns - end_ns)
+        return tick
+
+    def _close_held(self, end_ns: int) -> Tick:
+        energy_uj, self._rest_pj = divmod(self._held_pj + self._rest_pj, PJ_PER_UJ)
+        self._held_pj = 0
+        return self._tick(end_ns, energy_uj, TickKind.BRIDGED if self._failed else TickKind.NORMAL)

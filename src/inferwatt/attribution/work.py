@@ -15,6 +15,9 @@ from inferwatt.attribution.shapley import shapley
 from inferwatt.records import Model
 from inferwatt.units import NS_PER_SECOND
 
+BREAK_NS = 5_000_000
+"""A longer time between two steps is idle."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -25,8 +28,12 @@ class Work:
     prefill: Bools
     """Rows: prefill, else decode."""
     flops: Floats
-    read_bytes: Floats
-    """Rows: KV cache, and of the experts of a mixture what its tokens made the step read."""
+    new_tokens: Floats
+    """Rows."""
+    kv_bytes: Floats
+    """Rows: what they read and write of the KV cache."""
+    expert_bytes: Floats
+    """Rows: their parts of the experts of a mixture that their steps read."""
     group: Ints
     """Rows: index of the group, ascending."""
     seconds: Floats
@@ -35,6 +42,13 @@ class Work:
     """Groups: how many engine steps each stands for (a part of one, or many)."""
     busy_ns: int
     """The time inside the tick in which the engine worked."""
+    shape: "Shape"
+
+    @property
+    def read_bytes(self) -> Floats:
+        """Rows: of the KV cache and of experts, bytes."""
+        result: Floats = self.kv_bytes + self.expert_bytes
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +83,6 @@ class Shape:
         """Return each member's KV-cache traffic, bytes: what was there is read, what is new is written."""
         return self.kv_bytes_per_token * (context_tokens + new_tokens)
 
-    def read_bytes(self, new_tokens: Floats, context_tokens: Floats, group: Ints, groups: int) -> Floats:
-        """Return what each member of one step (a group) makes it read, bytes: its KV cache, its part of the experts."""
-        return self.kv_bytes(new_tokens, context_tokens) + self.expert_bytes_of(new_tokens, group, groups)
-
     def expert_bytes_of(self, new_tokens: Floats, group: Ints, groups: int) -> Floats | float:
         """Return each member's part of the experts that its step reads, bytes; 0 for a dense model.
 
@@ -81,9 +91,12 @@ class Shape:
         """
         if not (self.expert_bytes and self.touched_ratio):
             return 0.0
-        return shapley((new_tokens,), group, groups, self._touched_bytes)
+        return shapley((new_tokens,), group, groups, self.touched_bytes)
 
-    def _touched_bytes(self, tokens: Floats) -> Floats:
+    def touched_bytes(self, tokens: Floats) -> Floats:
+        """Return what a step with so many tokens reads of the experts, bytes; 0 for a dense model."""
+        if not self.touched_ratio:
+            return np.zeros(np.shape(tokens))
         result: Floats = self.expert_bytes * (1 - (1 - self.touched_ratio) ** tokens)
         return result
 
@@ -138,13 +151,15 @@ class StepStore:
 
 
 def busy_time(starts_ns: Ints, ends_ns: Ints) -> int:
-    """Return the length of the union of intervals that are sorted by their starts, nanoseconds."""
+    """Return the length of the union of steps that are sorted by their starts, nanoseconds.
+
+    The short breaks between two steps, in which the engine prepares the next, are work too.
+    """
     if len(starts_ns) == 0:
         return 0
     reach_ns = np.maximum.accumulate(ends_ns)
-    begin_ns = starts_ns.copy()
-    begin_ns[1:] = np.maximum(starts_ns[1:], reach_ns[:-1])
-    return int(np.maximum(reach_ns - begin_ns, 0).sum())
+    breaks_ns = np.maximum(starts_ns[1:] - reach_ns[:-1], 0)
+    return int(reach_ns[-1] - starts_ns[0] - breaks_ns[breaks_ns > BREAK_NS].sum())
 
 
 def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) -> Work | None:
@@ -163,11 +178,14 @@ def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) 
         slot=np.concatenate([step.slot for step in steps]),
         prefill=np.concatenate([step.prefill for step in steps]),
         flops=shape.flops(new_tokens, context_tokens) * part[group],
-        read_bytes=shape.read_bytes(new_tokens, context_tokens, group, len(steps)) * part[group],
+        new_tokens=new_tokens * part[group],
+        kv_bytes=shape.kv_bytes(new_tokens, context_tokens) * part[group],
+        expert_bytes=shape.expert_bytes_of(new_tokens, group, len(steps)) * part[group],
         group=group,
         seconds=inside_ns / NS_PER_SECOND,
         steps=part,
         busy_ns=busy_time(np.maximum(starts_ns, t0_ns), np.minimum(ends_ns, t1_ns)),
+        shape=shape,
     )
 
 
