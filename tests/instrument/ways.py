@@ -56,12 +56,14 @@ def bedrock(url: str) -> Any:
 
 def openai_chat(url: str, model: str) -> Any:
     """A chat completion."""
-    return _openai(url).chat.completions.create(model=model, messages=MESSAGES)
+    return _openai(url).chat.completions.create(model=model, messages=MESSAGES, max_tokens=9)
 
 
 def openai_chat_stream(url: str, model: str) -> Any:
     """A streamed one, with usage."""
-    stream = _openai(url).chat.completions.create(model=model, messages=MESSAGES, stream=True, stream_options=USAGE)
+    stream = _openai(url).chat.completions.create(
+        model=model, messages=MESSAGES, max_tokens=9, stream=True, stream_options=USAGE
+    )
     for _ in stream:
         pass
     return stream
@@ -131,7 +133,7 @@ def google_chat(url: str, model: str) -> None:
 
 def huggingface_chat(url: str, model: str) -> Any:
     """chat_completion."""
-    return huggingface_hub.InferenceClient(base_url=f"{url}/v1").chat_completion(MESSAGES, model=model)
+    return huggingface_hub.InferenceClient(base_url=f"{url}/v1").chat_completion(MESSAGES, model=model, max_tokens=9)
 
 
 def huggingface_openai(url: str, model: str) -> Any:
@@ -165,7 +167,9 @@ def bedrock_invoke_stream(url: str, model: str) -> Any:
 
 def litellm_completion(url: str, model: str) -> Any:
     """LiteLLM over OpenAI's client."""
-    return litellm.completion(model=f"openai/{model}", messages=MESSAGES, api_base=f"{url}/v1", api_key="x")
+    return litellm.completion(
+        model=f"openai/{model}", messages=MESSAGES, api_base=f"{url}/v1", api_key="x", max_tokens=9
+    )
 
 
 def litellm_stream(url: str, model: str) -> Any:
@@ -179,13 +183,15 @@ def litellm_stream(url: str, model: str) -> Any:
 async def openai_achat(url: str, model: str) -> Any:
     """A chat completion, awaited."""
     async with _aopenai(url) as client:
-        return await client.chat.completions.create(model=model, messages=MESSAGES)
+        return await client.chat.completions.create(model=model, messages=MESSAGES, max_tokens=9)
 
 
 async def openai_achat_stream(url: str, model: str) -> Any:
     """A streamed one, awaited."""
     async with _aopenai(url) as client:
-        stream = await client.chat.completions.create(model=model, messages=MESSAGES, stream=True, stream_options=USAGE)
+        stream = await client.chat.completions.create(
+            model=model, messages=MESSAGES, max_tokens=9, stream=True, stream_options=USAGE
+        )
         async for _ in stream:
             pass
         return stream
@@ -232,7 +238,7 @@ async def google_astream(url: str, model: str) -> None:
 async def huggingface_achat(url: str, model: str) -> Any:
     """chat_completion, awaited."""
     async with huggingface_hub.AsyncInferenceClient(base_url=f"{url}/v1") as client:
-        return await client.chat_completion(MESSAGES, model=model)
+        return await client.chat_completion(MESSAGES, model=model, max_tokens=9)
 
 
 async def huggingface_astream(url: str, model: str) -> Any:
@@ -246,7 +252,9 @@ async def huggingface_astream(url: str, model: str) -> Any:
 
 async def litellm_acompletion(url: str, model: str) -> Any:
     """LiteLLM over OpenAI's client, awaited."""
-    return await litellm.acompletion(model=f"openai/{model}", messages=MESSAGES, api_base=f"{url}/v1", api_key="x")
+    return await litellm.acompletion(
+        model=f"openai/{model}", messages=MESSAGES, api_base=f"{url}/v1", api_key="x", max_tokens=9
+    )
 
 
 def _run(way: Callable[[str, str], Awaitable[Any]]) -> Callable[[str, str], Any]:
