@@ -94,8 +94,8 @@ class Plugins:
         if not plugin.server and incoming.received_ns >= plugin.look_ns:
             plugin.look_ns = incoming.received_ns + LOOK_NS
             found = self._server_of(plugin.seen.pid, plugin.seen.port)
-            plugin.server = found.name if found is not None else UNSERVED
-        return replace(incoming, request=replace(incoming.request, engine=plugin.server))
+            plugin.server = found.name if found is not None else ""
+        return replace(incoming, request=replace(incoming.request, engine=plugin.server or UNSERVED))
 
     def is_engine(self, producer: str) -> bool:
         """Whether a producer is the plugin of an engine."""

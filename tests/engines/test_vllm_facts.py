@@ -19,6 +19,7 @@ from inferwatt.outbox import Outbox
         ("1_cmpl-abc-7-ab97aca4", "cmpl-abc-7", "cmpl-abc", "abc"),
         ("0_chatcmpl-iw-4-b958c5df", "chatcmpl-iw-4", "chatcmpl-iw-4", "iw-4"),
         ("resp_1f-00000000", "resp_1f", "resp_1f", "1f"),
+        ("resp_1f_0-00000000", "resp_1f_0", "resp_1f", "1f"),
         ("mine", "mine", "mine", "mine"),
     ],
 )

@@ -32,6 +32,11 @@ class Framer:
         """Whether nothing is held: what comes next begins an event."""
         return not self._held and not self._skipping
 
+    @property
+    def held(self) -> bytes:
+        """What came and is not whole."""
+        return bytes(self._held)
+
     def feed(self, data: bytes) -> list[tuple[bytes, bool]]:
         """Return what is complete now: pieces, and whether each is a whole event that may be read."""
         self._held += data

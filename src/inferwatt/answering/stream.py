@@ -54,16 +54,32 @@ class Stream:
         """How many events were too long to be read."""
         return self._framer.too_long
 
+    @property
+    def held(self) -> bytes:
+        """What came and has not gone out."""
+        return self._kept + self._framer.held
+
     def feed(self, data: bytes) -> bytes:
         """Return what goes out now."""
-        plain = 0
-        if not self._kept and self.events and self._framer.is_empty:
-            plain = _plain(data)
-            self.events += data.count(b"data:", 0, plain)
-            if plain == len(data):
-                return data
-        framed = self._framer.feed(data[plain:])
-        return b"".join([data[:plain], *(self._event(one) if whole else self._flush() + one for one, whole in framed)])
+        out, start = b"", 0
+        if not self._is_between:
+            start = _first_end(data)
+            out = self._framed(data[:start])
+        if start < len(data) and self._is_between:
+            plain = start + _plain(data[start:] if start else data)
+            self.events += data.count(b"data:", start, plain)
+            out, start = out + data[start:plain], plain
+        return out + self._framed(data[start:]) if start < len(data) else out
+
+    @property
+    def _is_between(self) -> bool:
+        """Whether the first event is known, and nothing is held: an event begins that may be like those before."""
+        return bool(self.events) and not self._kept and self._framer.is_empty
+
+    def _framed(self, data: bytes) -> bytes:
+        return b"".join(
+            [self._event(piece) if whole else self._flush() + piece for piece, whole in self._framer.feed(data)]
+        )
 
     def end(self, *, was_cut: bool = False) -> bytes:
         """Return what is still held; a stream that was cut gets no figure."""
@@ -118,6 +134,12 @@ class Stream:
         self._is_told = True
         figure = self._figure(self.used)
         return event if figure is None else embed.into_event(event, figure)
+
+
+def _first_end(data: bytes) -> int:
+    """Return where the first event ends; the whole of it where that cannot be seen."""
+    ends = [data.find(blank) + len(blank) for blank in (b"\n\n", b"\r\n\r\n") if blank in data]
+    return min(ends, default=len(data))
 
 
 def _plain(data: bytes) -> int:

@@ -1,8 +1,9 @@
 """The names of one request: the engine's own, the one that the client got, and the one that the client gave. Pure.
 
 Of `X-Request-Id: abc` vLLM makes `chatcmpl-abc` for a chat (that is the answer's id), and `cmpl-abc-0` for the first
-prompt of a completion (the answer's id is `cmpl-abc`). The engine appends 8 hexadecimal digits to either, since a
-client may use one id twice (vLLM since 0.16, v1/engine/input_processor.py). Of n > 1 answers each has a number first.
+prompt of a completion (the answer's id is `cmpl-abc`); a response `resp_1f` is `resp_1f_0` in its first turn. The
+engine appends 8 hexadecimal digits to either, since a client may use one id twice (vLLM since 0.16,
+v1/engine/input_processor.py). Of n > 1 answers each has a number first.
 """
 
 import re
@@ -10,9 +11,9 @@ from typing import NamedTuple
 
 _ENGINE = re.compile("^(?:[0-9]+_)?(.+?)(?:-[0-9a-f]{8})$")
 _KIND = re.compile("^(?:chatcmpl-|cmpl-|embd-|pool-|classify-|score-|rerank-|resp_|generate-tokens-)")
-_NUMBERED = frozenset({"cmpl-", "embd-", "pool-", "classify-", "score-", "rerank-"})
-"""Kinds of which one call may hold several prompts, each with its number at the end."""
-_PLACE = re.compile("-[0-9]+$")
+_NUMBERED = frozenset({"cmpl-", "embd-", "pool-", "classify-", "score-", "rerank-", "resp_"})
+"""Kinds of which one call may have several prompts, or turns, each with its number at the end."""
+_PLACE = re.compile("(?:-|(?<=[0-9a-f])_)[0-9]+$")
 
 
 class Names(NamedTuple):
