@@ -104,7 +104,7 @@ def test_an_estimate_is_tokens_times_rates() -> None:
     assert known is not None
     assert known == (120, 200, 60 * 1 + 100, 60 * 4 + 300)
 
-    two = estimate(RATES, prompt=100, output=12, answers=2)
+    two = estimate(RATES, prompt=200, output=12, answers=2)
     assert two is not None
     assert two == (200, 200, 0 + 100, 200 * 3 + 300)
 

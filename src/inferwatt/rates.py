@@ -61,14 +61,13 @@ def estimate(rates: Rates, *, prompt: int, output: int, cached: int | None = Non
 
     Args:
         rates: what tokens cost.
-        prompt: tokens of the prompt.
+        prompt: tokens of the prompts of all sequences; that of several answers counts for each.
         output: tokens of all answers together.
-        cached: tokens of the prompt that were not computed; None where that is not known.
-        answers: how many sequences were asked for; each has the prompt as its own.
+        cached: tokens of the prompts that were not computed; None where that is not known.
+        answers: how many sequences there are.
     """
-    knows_cached = cached is not None and answers == 1
-    prompts = prompt - (cached or 0) if knows_cached else prompt * answers
-    terms = ((rates.computed if knows_cached else rates.prompt, prompts), (rates.output, max(output - answers, 0)))
+    first = (rates.prompt, prompt) if cached is None else (rates.computed, prompt - cached)
+    terms = (first, (rates.output, max(output - answers, 0)))
     bands = []
     for band, tokens in terms:
         if tokens and band is None:

@@ -43,8 +43,8 @@ def provisional(
     Args:
         settled: the last that the agent has told of it.
         rates: what tokens cost lately on its server.
-        used: its tokens and its model.
-        answers: how many sequences were asked for.
+        used: its model, and the tokens of all its sequences together.
+        answers: how many sequences there are.
     """
     if settled is not None and settled.final:
         return settled

@@ -9,10 +9,12 @@ import time
 from collections import deque
 from typing import Any
 
+from inferwatt.engines.vllm_names import names_of_external
 from inferwatt.engines.vllm_plugin import about_process, is_wanted
 from inferwatt.wire_steps import MAX_STEPS, End, ends_message
 
 MAX_WAITING = 16_384
+MOST_LATELY = 64
 _started: list["Front"] = []
 """One courier a process, however many engines it talks to: requests are told apart by their names."""
 
@@ -23,12 +25,15 @@ class Front:
     def __init__(self, about: dict[str, Any]) -> None:
         self.about = about
         self.dropped = 0
+        self.lately: deque[Any] = deque(maxlen=MOST_LATELY)
+        """What the last steps finished, for the answers of this process (vllm_middleware_call.py)."""
         self._waiting: deque[tuple[int, Any]] = deque()
 
     def note(self, iteration: Any) -> None:
         """Keep what a step finished; called on vLLM's event loop."""
         finished = getattr(iteration, "finished_requests", None)
         if finished:
+            self.lately.append(finished)
             if len(self._waiting) < MAX_WAITING:
                 self._waiting.append((time.monotonic_ns(), finished))
             else:
@@ -89,6 +94,14 @@ def _front(config: Any) -> Front:
         courier.start()
         _started.append(front)
     return _started[0]
+
+
+def finished(response_id: str) -> list[End]:
+    """Return what was finished lately of a call, by the id of its answer: called where `note` is."""
+    steps = (step for front in _started for step in reversed(front.lately))
+    named = (one for step in steps for one in step if response_id in str(getattr(one, "request_id", "")))
+    ends = (_end(one, 0) for one in named)
+    return [end for end in ends if end is not None and names_of_external(end.name).response_id == response_id]
 
 
 def _end(one: Any, t_ns: int) -> End | None:

@@ -8,12 +8,14 @@ import json
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from inferwatt.answering import embed, usage
 from inferwatt.answering.figures import figure, head
 from inferwatt.answering.stream import Stream
 from inferwatt.answering.usage import Used
+from inferwatt.engines.vllm_front import finished
 from inferwatt.engines.vllm_middleware_desk import Desk
 from inferwatt.handle import RequestHandle
 
@@ -49,7 +51,7 @@ class Call:
         self._scope, self._handle, self._desk, self._url = scope, handle, desk, url
         self._names = names
         self._body: bytearray | None = bytearray()
-        self._answers = 1
+        self._answers, self._prompts = 1, 1
         self._passes = self._is_whole = self._has_left = self._has_failed = False
         self._start: Message | None = None
         self._stream: Stream | None = None
@@ -98,7 +100,7 @@ class Call:
     def _asked(self, body: bytes) -> None:
         """Take a request that is whole; where its client gave it no name it gets one, so that the agent finds it."""
         if _ASKS_FOR_SEVERAL.search(body):
-            self._answers = _answers(body)
+            self._answers, self._prompts = _several(body)
         name = next((value for key, value in self._scope["headers"] if key.lower() == REQUEST_ID), None)
         if name is None and self._names and body and not _NAMES_ITSELF.search(body):
             name = os.urandom(16).hex().encode()
@@ -179,8 +181,19 @@ class Call:
         handle.response_id = handle.response_id or used.response_id
         handle.usage(prompt=used.prompt, cached=used.cached, output=used.output)
         self._has_failed = self._has_failed or used.failed
-        known = self._desk.known(handle, used, self._answers)
+        known = self._desk.known(handle, self._counted(used), self._answers)
         return figure(handle.trace_id or handle.response_id, known, url=self._url)
+
+    def _counted(self, used: Used) -> Used:
+        """Return the tokens of all sequences: as vLLM's front end has counted them, else as the answer says."""
+        ends = finished(self._handle.response_id) if self._handle.response_id else []
+        if len(ends) == self._answers:
+            prompt, cached, output = (sum(many) for many in zip(*(end[3:] for end in ends), strict=True))
+            return replace(used, prompt=prompt, cached=cached, output=output)
+        each = self._answers // self._prompts
+        if each == 1 or used.prompt is None:
+            return used
+        return replace(used, prompt=used.prompt * each, cached=None)  # what one of them had cached, others may not
 
     def _end(self) -> None:
         if self._has_failed:
@@ -190,17 +203,17 @@ class Call:
             self._handle.finish("" if self._is_whole else "aborted")
 
 
-def _answers(body: bytes) -> int:
-    """Return how many answers a body asks for: so many for each of its prompts."""
+def _several(body: bytes) -> tuple[int, int]:
+    """Return how many answers a body asks for, to how many prompts."""
     try:
         asked = json.loads(body)
     except (ValueError, RecursionError):
-        return 1
+        return 1, 1
     if not isinstance(asked, dict):
-        return 1
+        return 1, 1
     n, prompts = asked.get("n"), asked.get("prompt")
     many = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
-    return many * (n if type(n) is int and 1 <= n <= MOST_ANSWERS else 1)
+    return many * (n if type(n) is int and 1 <= n <= MOST_ANSWERS else 1), many
 
 
 def _raw(headers: list[tuple[str, str]]) -> Headers:
