@@ -30,27 +30,40 @@ class Client:
         Raises:
             RuntimeError: it was not answered, or not whole.
         """
+        began = time.perf_counter()
+        reader, told = await self._call(model, stream, tokens)
+        if b"chunked" in told:
+            return await _stream(reader, began)
+        length = next(int(one[15:]) for one in told.split(b"\r\n") if one.startswith(b"content-length:"))
+        await reader.readexactly(length)
+        took = (time.perf_counter() - began) * 1000
+        return Took(took, took, length)
+
+    async def begin(self, model: str) -> None:
+        """Make a call, and read the first bytes of its stream."""
+        reader, _ = await self._call(model, True, 100)
+        await reader.read(1)
+
+    async def _call(self, model: str, stream: bool, tokens: int) -> tuple[asyncio.StreamReader, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 22)
         reader, writer = self._streams
-        body = json.dumps(
-            {"model": model, "stream": stream, "max_tokens": tokens, "messages": [{"role": "user", "content": "Hello"}]}
-        ).encode()
+        asked = {
+            "model": model,
+            "stream": stream,
+            "max_tokens": tokens,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
+        body = json.dumps(asked).encode()
         head = (
             f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {self._key}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         )
-        began = time.perf_counter()
         writer.write(head.encode() + body)
         told = await reader.readuntil(b"\r\n\r\n")
         if b" 200 " not in told[:20]:
             raise RuntimeError(told.decode("latin-1"))
-        if b"chunked" in told.lower():
-            return await _stream(reader, began)
-        length = next(int(one[15:]) for one in told.lower().split(b"\r\n") if one.startswith(b"content-length:"))
-        await reader.readexactly(length)
-        took = (time.perf_counter() - began) * 1000
-        return Took(took, took, length)
+        return reader, told.lower()
 
     async def close(self) -> None:
         """Close the connection."""

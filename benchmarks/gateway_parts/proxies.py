@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -27,7 +27,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment({})
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
         )
         if self._core is not None:
             os.sched_setaffinity(self._process.pid, {self._core})
@@ -88,6 +88,13 @@ def gateway(folder: Path, server: int, core: int | None) -> Proxy:
     return Proxy("inferwatt", [sys.executable, "-m", "inferwatt", "gateway", "--config", str(file)], port, core=core)
 
 
+def minimal(server: int, core: int | None) -> Proxy:
+    """Return a proxy that does nothing but pass bytes on."""
+    port = free_port()
+    program = [sys.executable, "-m", "benchmarks.gateway_parts.minimal", str(port), f"http://127.0.0.1:{server}"]
+    return Proxy("minimal", program, port, core=core)
+
+
 def litellm(folder: Path, server: int, core: int | None, python: str) -> Proxy:
     """Return LiteLLM's proxy with one worker, as its documentation says; a key as long as it asks for."""
     port, key = free_port(), "sk-" + os.urandom(24).hex()
@@ -118,6 +125,6 @@ def _listens(port: int) -> bool:
     return True
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     quiet = {"LITELLM_LOG": "ERROR", "LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    return {name: value for name, value in os.environ.items() if not name.startswith("INFERWATT_")} | quiet | dict(more)
+    return {name: value for name, value in os.environ.items() if not name.startswith("INFERWATT_")} | quiet

@@ -65,4 +65,4 @@ _NAMES = {"id": "request-id"}
 
 def _header_text(value: object) -> str:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return "".join(one for one in text if " " <= one <= "~")
+    return text if text.isascii() and text.isprintable() else "".join(one for one in text if " " <= one <= "~")
