@@ -65,7 +65,7 @@ def used(answer: object) -> Used:
         **(_timings(answer.get("timings")) | _details(answer.get("details")) | _usage(usage)),
         response_id=_text(inner.get("id")),
         model=_text(inner.get("model")),
-        failed=bool(answer.get("error")) or answer.get("type") in {"error", "response.failed"},
+        failed=bool(answer.get("error")) or answer.get("type") in ("error", "response.failed"),
     )
 
 

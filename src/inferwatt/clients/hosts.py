@@ -10,7 +10,7 @@ PROVIDERS = {
     "azure.com": "azure.ai.openai",
     "anthropic.com": "anthropic",
     "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "googleapis.com": "gcp.vertex_ai",
     "amazonaws.com": "aws.bedrock",
     "huggingface.co": "huggingface",
     "mistral.ai": "mistral_ai",
