@@ -91,7 +91,7 @@ test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the C
 	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm $(ARGS)
 
 test-clients: $(CALLS) ## the real client libraries, instrumented: stand-ins of managed APIs, llama.cpp, an agent
-	@CI=true $(CALLING)/bin/python -m pytest tests/instrument $(ARGS)
+	@CI=true $(CALLING)/bin/python -m pytest -W default tests/instrument $(ARGS) # the libraries' warnings are theirs
 
 test-observability: $(SHOWING) ## the figures in real Prometheus, VictoriaMetrics, Alertmanager, OTLP and Datadog counterparts
 	@CI=true $(SHOWN)/bin/python -m pytest tests/observability $(ARGS)

@@ -40,10 +40,3 @@ def _instrumented() -> Iterator[None]:
     yield
     inferwatt.uninstrument()
     assert life.troubles == {}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The libraries' own warnings are theirs."""
-    for item in items:
-        if "instrument" in item.path.parts:
-            item.add_marker(pytest.mark.filterwarnings("default"))
