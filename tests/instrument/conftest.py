@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import inferwatt
-from inferwatt.clients import life
+from inferwatt.clients import border
 from tests.instrument.apis import Apis
 from tests.real.conftest import llamacpp_server as llamacpp_server  # a fixture
 
@@ -35,8 +35,8 @@ def _litellms_threads_end() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _instrumented() -> Iterator[None]:
     """Every test is instrumented, the stand-ins count as managed APIs, and nothing of ours has failed by its end."""
-    life.troubles.clear()
+    border.troubles.clear()
     inferwatt.instrument(managed=["127.0.0.1"])
     yield
     inferwatt.uninstrument()
-    assert life.troubles == {}
+    assert border.troubles == {}

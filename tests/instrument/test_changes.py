@@ -14,8 +14,9 @@ import openai
 import pytest
 
 import inferwatt
-from inferwatt.clients import life, reading, telling
+from inferwatt.clients import border, reading, telling
 from tests.instrument import ways
+from tests.instrument.answers import PROMPT
 from tests.instrument.apis import Apis
 from tests.instrument.ways import WAYS, model_of
 
@@ -54,6 +55,23 @@ def test_undoing_restores_the_very_functions() -> None:
     assert all(before[name] is after for name, after in _places().items())
 
 
+def test_who_has_wrapped_our_function_keeps_one_that_does_nothing(apis: Apis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another instrumentation on top is left as it is; below it nothing is counted any more."""
+    owner = openai.OpenAI.__mro__[1]
+    below = vars(owner)["request"]
+
+    def above(*args: Any, **kwargs: Any) -> Any:
+        return below(*args, **kwargs)
+
+    monkeypatch.setattr(owner, "request", above)
+    inferwatt.uninstrument()
+    with inferwatt.calls() as made:
+        ways.openai_chat(apis.url, "gpt-4o")
+
+    assert vars(owner)["request"] is above
+    assert made == []
+
+
 def test_what_is_loaded_later_is_instrumented_then() -> None:
     """`instrument()` loads no library; one that the host loads afterwards is counted."""
     script = (
@@ -81,7 +99,7 @@ def test_only_what_is_named_is_instrumented(apis: Apis) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-@pytest.mark.parametrize("broken", ["read", "told", "current_span"])
+@pytest.mark.parametrize("broken", ["read", "what_it_took", "current_span", "tell_span", "tell_agent"])
 def test_what_fails_in_our_code_never_reaches_the_host(
     apis: Apis, way: Callable[[str, str], Any], broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,10 +112,11 @@ def test_what_fails_in_our_code_never_reaches_the_host(
     with inferwatt.calls() as made:
         way(apis.url, model_of(way))
 
-    troubles = sum(life.troubles.values())
-    life.troubles.clear()
+    troubles = sum(border.troubles.values())
+    border.troubles.clear()
     assert troubles >= 1
-    assert [call.prompt_tokens for call in made] == ([None] if broken == "read" else [])
+    told = {"read": [None], "what_it_took": []}.get(broken, [PROMPT])
+    assert [call.prompt_tokens for call in made] == told
 
 
 def test_a_library_of_another_form_is_left_alone(
@@ -110,9 +129,9 @@ def test_a_library_of_another_form_is_left_alone(
     inferwatt.instrument()
 
     assert caplog.text.count("google-genai (google.genai.models _generate_content)") == 1
-    assert list(life.troubles) == ["google-genai (google.genai.models _generate_content)"]
+    assert list(border.troubles) == ["google-genai (google.genai.models _generate_content)"]
     assert set(inferwatt.instrument()) == {"openai", "anthropic", "google-genai", "huggingface_hub", "boto3", "litellm"}
-    life.troubles.clear()
+    border.troubles.clear()
 
 
 def test_libraries_are_the_real_ones() -> None:

@@ -13,12 +13,12 @@ from types import ModuleType
 from typing import Any
 
 from inferwatt.clients import telling
+from inferwatt.clients.border import guarded
 from inferwatt.clients.estimator import own_registry
 from inferwatt.clients.libraries import LIBRARIES, PLACES, Place
-from inferwatt.clients.life import guarded
+from inferwatt.clients.life import instrumented
 
 _changing = threading.RLock()
-_wanted: set[str] = set()
 _changed: dict[Place, tuple[Any, Any, Any]] = {}
 """Where a place was changed: its owner, the function that was there, and ours."""
 
@@ -41,19 +41,20 @@ def instrument(*libraries: str, managed: Iterable[str] = ()) -> tuple[str, ...]:
     with _changing:
         telling.managed.update(host.lower() for host in managed)
         guarded("the registry of models", own_registry)  # now, not in the first call
-        _wanted.update(libraries or LIBRARIES)
+        instrumented.update(libraries or LIBRARIES)
         if _later not in sys.meta_path:
             sys.meta_path.insert(0, _later)
         for place in PLACES:
-            if place.module in sys.modules:
-                _change(place, sys.modules[place.module])
+            module = sys.modules.get(place.module)
+            if module is not None and not getattr(module.__spec__, "_initializing", False):  # else it is changed after
+                _change(place, module)
         return tuple(name for name in LIBRARIES if any(place.library == name for place in _changed))
 
 
 def uninstrument() -> None:
     """Put the functions back that were there; streams that go on are counted to their end."""
     with _changing:
-        _wanted.clear()
+        instrumented.clear()
         telling.managed.clear()
         if _later in sys.meta_path:
             sys.meta_path.remove(_later)
@@ -64,7 +65,7 @@ def uninstrument() -> None:
 
 
 def _change(place: Place, module: ModuleType) -> None:
-    if place.library not in _wanted or place in _changed:
+    if place.library not in instrumented or place in _changed:
         return
     guarded(f"{place.library} ({place.module} {place.method})", _put, place, module)
 

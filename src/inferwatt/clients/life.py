@@ -4,7 +4,6 @@ Nothing here may raise into the host: each step is a border with a counter.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -12,25 +11,15 @@ from typing import Any
 
 from inferwatt.answering.usage import NOTHING
 from inferwatt.clients import reading, telling
+from inferwatt.clients.border import guarded
 from inferwatt.clients.calls import CallEnergy, blocks, end_what_is_left, left
 from inferwatt.records import Outcome
 
 inside: ContextVar[bool] = ContextVar("inferwatt_inside", default=False)
 """Whether a call is being made already: a library that uses another is counted once."""
 
-troubles: Counter[str] = Counter()
-"""What went wrong in our own code, by where; the host hears of each place once, in the log."""
-
-
-def guarded(where: str, work: Callable[..., Any], *args: object) -> Any:  # noqa: ANN401 - what the work returns
-    """Return what `work` returns; None where it fails: that is counted, and warned of once."""
-    try:
-        return work(*args)
-    except Exception as exc:  # noqa: BLE001 - the border to the host
-        troubles[where] += 1
-        if troubles[where] == 1:
-            telling.warn(f"{where} cannot be read, calls go on without it: {exc!r}")
-        return None
+instrumented: set[str] = set()
+"""Libraries whose calls are counted: who wraps our function may hold on to it when it is not wanted any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +43,7 @@ class Call:
         self.figure: Any = None
         self.pieces = 0
         self.blocks = blocks.get()
-        self.span = telling.current_span()
+        self.span = guarded("the span around a call", telling.current_span)
         self.ended: list[CallEnergy] = []
         self._is_open = True
 
@@ -82,10 +71,13 @@ class Call:
 
     def _end(self, outcome: Outcome | None) -> None:
         outcome = outcome or (Outcome.FAILED if self.used.failed else Outcome.FINISHED)
-        took = telling.told(self, outcome, time.monotonic_ns())
+        end_ns = time.monotonic_ns()
+        took = telling.what_it_took(self, outcome, end_ns)
         self.ended.append(took)
         for block in self.blocks:
             block.made.append(took)
+        guarded("the span around a call", telling.tell_span, self.span, took)
+        guarded("the agent's socket", telling.tell_agent, self, took, end_ns)
 
     def fail(self, exc: BaseException) -> None:
         """End it by an exception: what is no `Exception` (cancellation, Ctrl-C) aborts it."""
@@ -107,4 +99,7 @@ def begun(ask: Callable[..., Asked | None], args: tuple[Any, ...], kwargs: dict[
     if inside.get():
         return None
     asked = guarded("what is asked", lambda: ask(*args, **kwargs))
-    return guarded("the start of a call", Call, asked) if asked is not None else None
+    if asked is None or asked.library not in instrumented:
+        return None
+    call: Call | None = guarded("the start of a call", Call, asked)
+    return call

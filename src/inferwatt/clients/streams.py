@@ -11,8 +11,9 @@ from inspect import iscoroutine
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
+from inferwatt.clients.border import failed, guarded
 from inferwatt.clients.calls import known
-from inferwatt.clients.life import Asked, Call, begun, guarded, inside, troubles
+from inferwatt.clients.life import Asked, Call, begun, inside
 
 Ask = Callable[..., Asked | None]
 _CALL = "_inferwatt_call"
@@ -78,8 +79,8 @@ async def _ataken(call: Call, answer: Any) -> Any:  # noqa: ANN401
     if iscoroutine(inner):
         try:
             inner = await inner
-        except Exception:  # noqa: BLE001 - the host will see it when it reads the answer
-            troubles["an answer"] += 1
+        except Exception as exc:  # noqa: BLE001 - the host will see it when it reads the answer
+            failed("an answer", exc)
             inner = None
     taken = guarded("an answer", _take, call, answer, inner)
     return answer if taken is None else taken

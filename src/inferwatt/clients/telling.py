@@ -53,16 +53,8 @@ class Agent:
 agent = Agent()
 
 
-def told(call: "Call", outcome: Outcome, now_ns: int) -> CallEnergy:
-    """Return what a call took; its span and the agent are told."""
-    took = _took(call, outcome, now_ns)
-    _tell_span(call.span, took)
-    if call.figure is None and took.provider and agent.is_there():
-        _tell_agent(call, took, now_ns)
-    return took
-
-
-def _took(call: "Call", outcome: Outcome, now_ns: int) -> CallEnergy:
+def what_it_took(call: "Call", outcome: Outcome, now_ns: int) -> CallEnergy:
+    """Return what a call took: its server's figure, else an estimate."""
     used, asked = call.used, call.asked
     counted = call.pieces if outcome is not Outcome.FINISHED or used.output is None else 0
     output = max(used.output or 0, counted) or used.output
@@ -151,7 +143,8 @@ def current_span() -> Any:  # noqa: ANN401 - OpenTelemetry's, where the host has
     return span if span is not None and span.is_recording() else None
 
 
-def _tell_span(span: Any, took: CallEnergy) -> None:  # noqa: ANN401
+def tell_span(span: Any, took: CallEnergy) -> None:  # noqa: ANN401
+    """Put what a call took onto its span, if that is still recorded."""
     if span is None or not span.is_recording():
         return
     for name, key in SPAN.items():
@@ -163,8 +156,13 @@ def _tell_span(span: Any, took: CallEnergy) -> None:  # noqa: ANN401
 # The agent.
 
 
-def _tell_agent(call: "Call", took: CallEnergy, now_ns: int) -> None:
-    """Hand a managed API's call to the SDK's thread; the agent estimates it by the same method, and keeps it."""
+def tell_agent(call: "Call", took: CallEnergy, now_ns: int) -> None:
+    """Hand a managed API's call to the SDK's thread; the agent estimates it by the same method, and keeps it.
+
+    A figure of a server's own was counted where it was made.
+    """
+    if call.figure is not None or not took.provider or not agent.is_there():
+        return
     block = call.blocks[-1] if call.blocks else None
     handle = import_module("inferwatt.sdk").request(
         model=took.model,
@@ -180,10 +178,3 @@ def _tell_agent(call: "Call", took: CallEnergy, now_ns: int) -> None:
 
 def _trace_id(span: Any) -> str:  # noqa: ANN401
     return f"{span.get_span_context().trace_id:032x}" if span is not None else ""
-
-
-def warn(text: str) -> None:
-    """Say something to the host, in the log `inferwatt`."""
-    import logging
-
-    logging.getLogger("inferwatt").warning(text)
