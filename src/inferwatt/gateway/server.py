@@ -203,7 +203,8 @@ class Serving:
             Unavailable: it cannot listen.
         """
         check(config)
-        own_registry()
+        if any(one.provider for one in config.upstream):
+            own_registry()  # read now: a wrong one is an error here, not in the middle of an answer
         self.config = config
         self.desk = Delivery(socket_path or None)
         self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk)
