@@ -25,7 +25,7 @@ from inferwatt.settings import AgentConfig, state_folder
 from inferwatt.snapshot import Lack, Snapshot
 from inferwatt.sources import Found, SourcesConfig
 from inferwatt.sources.usage import CpuUsage
-from inferwatt.spans.decoding import needs
+from inferwatt.spans.decoding import protobuf
 from inferwatt.spans.genai import PRODUCER
 from inferwatt.spans.receiver import Receiver
 from inferwatt.web.access import is_loopback, open_access, split_listen
@@ -106,11 +106,11 @@ def open_spans(
     listen = settings.spans.listen
     if not listen:
         return Counter()
-    needs()
     access = open_access(settings.web)
     if not access.token and not is_loopback(split_listen(listen)[0]):
         what = f"spans.listen is {listen}, which others can reach, and web.token_file names no token"
         raise ConfigError(what, where="spans.listen", fix='listen = "127.0.0.1:4318", or set web.token_file')
+    protobuf()  # now, not with the first span
     receiver = Receiver(
         settings.spans,
         lambda request: take(Incoming(PRODUCER, 0, 0, request, clock.monotonic_ns())),

@@ -1,5 +1,7 @@
 """Spans of a real GenAI instrumentation, by OpenTelemetry's real exporter, at a real agent."""
 
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,3 +119,15 @@ def test_a_measured_figure_is_not_estimated(
     assert made.attributes is not None
     assert (made.attributes["inferwatt.energy_joules"], made.attributes["inferwatt.provenance"]) == (2.5, "measured")
     assert total(samples(agent.url), REQUESTS) == 0
+
+
+def test_what_is_no_trace_is_refused(agent: Taking) -> None:
+    """Junk is answered 400, as protobuf and as JSON, and the next trace is taken."""
+    for kind in ("application/x-protobuf", "application/json"):
+        request = urllib.request.Request(f"http://127.0.0.1:{agent.port}/v1/traces", b"\xff\xfe junk")
+        request.add_header("content-type", kind)
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            urllib.request.urlopen(request, timeout=10)
+        refused.value.close()
+
+    assert agent.exporter().export([]) is SpanExportResult.SUCCESS

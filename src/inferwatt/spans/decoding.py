@@ -68,33 +68,27 @@ def spans_of(body: bytes, media_type: str) -> Iterator[Span]:
 
 
 @cache
-def _request_type() -> Any:  # noqa: ANN401 - a generated class
+def protobuf() -> tuple[Any, type[Exception]]:
+    """Return what reads an ExportTraceServiceRequest, and what it raises for what is none.
+
+    Raises:
+        Unavailable: the package that has them is not installed.
+    """
     try:
-        from google.protobuf.message import DecodeError  # noqa: F401 - it comes with the next one
+        from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     except ImportError as exc:
         fix = "pip install 'inferwatt[otlp]'"
         raise Unavailable("protobuf traces need opentelemetry-proto", where="spans.listen", fix=fix) from exc
-    return ExportTraceServiceRequest
-
-
-def needs() -> None:
-    """Look for the package that reads protobuf.
-
-    Raises:
-        Unavailable: it is not installed.
-    """
-    _request_type()
+    return ExportTraceServiceRequest.FromString, DecodeError
 
 
 def _of_protobuf(body: bytes) -> Iterator[Span]:
-    kind = _request_type()
+    read, broken = protobuf()
     try:
-        message = kind.FromString(body)
-    except Exception as exc:
-        if type(exc).__name__ == "DecodeError":
-            raise ValueError("not protobuf") from None
-        raise
+        message = read(body)
+    except broken as exc:
+        raise ValueError("not protobuf") from exc
     for group in message.resource_spans:
         resource = _of_pairs(group.resource.attributes)
         for scope in group.scope_spans:
