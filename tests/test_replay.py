@@ -174,7 +174,8 @@ def test_the_rows_have_the_fields_of_the_format(tmp_path: Path) -> None:
 
     assert [("request" in row, "device" in row) for row in rows] == [(True, False)] * 3 + [(False, True)]
     by_name = {row.get("request"): row for row in rows}
-    assert set(by_name["long"]) == REQUEST_KEYS | {"model", "tenant"}
+    details = {"shared_joules", "context_joules", "recomputed_joules", "marginal_joules"}
+    assert set(by_name["long"]) == REQUEST_KEYS | {"model", "tenant"} | details
     assert set(by_name["idle"]) == {"request", "tier", "model", "tenant"}
     assert set(rows[-1]) == DEVICE_KEYS | {"provenance", "systematic_ratio"}
     long = by_name["long"]

@@ -9,14 +9,7 @@ from dataclasses import dataclass
 
 from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.export import estimated
-from inferwatt.export.catalog import (
-    CACHE_NONE,
-    CACHE_READ,
-    CATALOG,
-    DECODE,
-    PREFILL,
-    Kind,
-)
+from inferwatt.export.catalog import CACHE_NONE, CACHE_READ, CATALOG, DECODE, IDLE_RESIDENT, PREFILL, Kind
 from inferwatt.folding import Names
 from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
@@ -25,6 +18,7 @@ from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
 from inferwatt.waits import passed_on, with_observed, with_one
 
+_PARTS = "inferwatt_request_part_energy_joules_total"
 _MAX_REQUEST_ID_CHARACTERS = 64
 
 
@@ -152,8 +146,11 @@ class Books:
                 model, server = self._names(engine)
                 labels = (model, server, account, component, provenance)
                 self.add("inferwatt_energy_joules_total", labels, uj)
+                if account == IDLE_RESIDENT:
+                    self.add("inferwatt_loaded_energy_joules_total", (model, server, provenance), uj)
         for (engine, model, tenant), (prefill_uj, decode_uj) in tick.requests.items():
             model, server = self._models.shown(model), self._names(engine)[1]
+            self.add("inferwatt_loaded_energy_joules_total", (model, server, provenance), prefill_uj + decode_uj)
             for phase, uj in ((PREFILL, prefill_uj), (DECODE, decode_uj)):
                 if uj:
                     labels = (model, server, phase, component, provenance)
@@ -192,6 +189,9 @@ class Books:
             self.add("inferwatt_energy_split_variance_square_joules_total", labels, round(half_uj * half_uj))
             tier = (model, server, energy.tier.value, part.provenance.value)
             self.add("inferwatt_tier_energy_joules_total", tier, part.energy_uj)
+            for name, uj in part.details_uj.items():
+                if name != "marginal":
+                    self.add(_PARTS, (model, server, name, part.provenance.value), uj)
         if energy.provenance is not None:
             self._energy_histograms(request, energy, (model, server, energy.provenance.value), end_unix_seconds)
 
@@ -200,6 +200,9 @@ class Books:
         value = joules(energy.energy_uj)
         exemplar = Exemplar(value, unix_seconds, name, request.trace_id)
         self.observe("inferwatt_request_energy_joules", labels, value, exemplar)
+        if "marginal" in energy.details_uj:
+            marginal = joules(energy.details_uj["marginal"])
+            self.observe("inferwatt_request_marginal_energy_joules", labels, marginal, None)
         if request.output_tokens:
             each = value / request.output_tokens
             exemplar = Exemplar(each, unix_seconds, name, request.trace_id)

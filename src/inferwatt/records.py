@@ -323,9 +323,18 @@ class Event:
     detail: str = ""
 
 
+_DETAILS = ("shared", "context", "recomputed", "wasted", "marginal")
+
+
 @dataclass(frozen=True, slots=True)
 class EnergyPart:
-    """A request's energy in one component of one provenance; `split_uj` is the 90% half-width of the split."""
+    """A request's energy in one component of one provenance, with the 90% interval of the split.
+
+    What it is made of, where that is known (None else): `shared_uj` is this request's equal part of what all members of
+    its steps need together, `context_uj` is for its KV cache, `recomputed_uj` for tokens that were computed before and
+    lost, `wasted_uj` for tokens that nobody got. `marginal_uj` is no part of it: what would have been used less had the
+    request not been there, the figure for routing and scaling where the energy is the one for billing.
+    """
 
     component: Component
     provenance: Provenance
@@ -334,11 +343,21 @@ class EnergyPart:
     low_uj: int
     high_uj: int
     systematic_ratio: float
+    shared_uj: int | None = None
+    context_uj: int | None = None
+    recomputed_uj: int | None = None
+    wasted_uj: int | None = None
+    marginal_uj: int | None = None
 
     @property
     def energy_uj(self) -> int:
         """Prefill and decode together, µJ."""
         return self.prefill_uj + self.decode_uj
+
+    @property
+    def details_uj(self) -> dict[str, int]:
+        """What of `_DETAILS` is known, µJ; they overlap: a recomputed token has a context too."""
+        return {name: uj for name in _DETAILS if (uj := getattr(self, f"{name}_uj")) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,6 +393,13 @@ class RequestEnergy:
     def high_uj(self) -> int:
         """Upper end of the split's 90% interval, µJ, summed linearly over components."""
         return sum(part.high_uj for part in self.parts)
+
+    @property
+    def details_uj(self) -> dict[str, int]:
+        """The details of all components together, µJ; what is not known of each component is not there."""
+        each = [part.details_uj for part in self.parts]
+        known = [name for name in _DETAILS if each and all(name in details for details in each)]
+        return {name: sum(details[name] for details in each) for name in known}
 
     @property
     def provenance(self) -> Provenance | None:

@@ -63,7 +63,12 @@ def _figures(figure: RequestEnergy | EnergyPart) -> dict[str, float]:
         "low_joules": joules(figure.low_uj),
         "high_joules": joules(figure.high_uj),
         "systematic_ratio": figure.systematic_ratio,
+        **(_details(figure) if isinstance(figure, RequestEnergy) else {}),
     }
+
+
+def _details(energy: RequestEnergy) -> dict[str, float]:
+    return {f"{name}_joules": joules(uj) for name, uj in energy.details_uj.items()}
 
 
 def _part(part: EnergyPart) -> dict[str, Any]:

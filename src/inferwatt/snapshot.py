@@ -5,7 +5,7 @@ in `Snapshot.values` (the catalogue says how each family is scaled on the wire) 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Labels = tuple[str, ...]
 """Label values, in the order in which the catalogue names the labels of the family."""
@@ -92,7 +92,10 @@ class TenantView:
 
 @dataclass(frozen=True, slots=True)
 class RequestView:
-    """One ended request; low and high are the split's 90% interval, `systematic_ratio` the sensor's, apart."""
+    """One ended request; low and high are the split's 90% interval, `systematic_ratio` the sensor's, apart.
+
+    `details` are joules by what they went for, as far as that is known, and `marginal_joules`.
+    """
 
     request: str
     response_id: str
@@ -115,6 +118,7 @@ class RequestView:
     outcome: str
     tags: Mapping[str, str]
     trace_id: str = ""
+    details: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,4 +255,5 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         outcome=request.outcome.value if request.outcome else "",
         tags=request.tags,
         trace_id=request.trace_id,
+        details={f"{name}_joules": joules(uj) for name, uj in known.details_uj.items()} if known else {},
     )

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.accounts import DOUBTS, DeviceTotals, Pool, Shares, TickEnergy, merged, whole_tick
+from inferwatt.attribution.accounts import NOTES, DeviceTotals, Pool, Shares, TickEnergy, merged, whole_tick
 from inferwatt.attribution.timeline import Tick
 
 UJ = st.integers(0, 10**9)
@@ -29,7 +29,7 @@ def ticks(draw: st.DrawFn) -> TickEnergy:
 def rows(*keys: int, uj: float = 1.0) -> tuple[Any, Any, Any]:
     """Return the energy of these keys, and half of it as each doubt."""
     count = len(keys)
-    return np.array(keys), np.full(count, uj), np.full((DOUBTS, count), uj / 2)
+    return np.array(keys), np.full(count, uj), np.full((NOTES, count), uj / 2)
 
 
 @given(st.lists(ticks(), max_size=5))
@@ -128,8 +128,8 @@ def test_rows_of_several_engines_stand_side_by_side() -> None:
     keys, fair, doubts = shares.members()
 
     assert (keys.tolist(), fair.tolist()) == ([6, 10, 7], [10.0, 10.0, 2.0])
-    assert doubts.tolist() == [[5.0, 5.0, 1.0]] * DOUBTS
-    assert [part.shape for part in Shares().members()] == [(0,), (0,), (DOUBTS, 0)]
+    assert doubts.tolist() == [[5.0, 5.0, 1.0]] * NOTES
+    assert [part.shape for part in Shares().members()] == [(0,), (0,), (NOTES, 0)]
 
 
 def test_the_other_accounts_come_in_the_order_in_which_they_are_read() -> None:

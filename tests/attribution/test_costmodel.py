@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.accounts import DIRECTIONS
+from inferwatt.attribution.accounts import DIRECTIONS, UNEXPLAINED
 from inferwatt.attribution.costmodel import CostModel
 from inferwatt.attribution.ridge import BayesFit, RidgeFit, nonnegative_least_squares
 from inferwatt.attribution.steptime import StepTime
@@ -163,7 +163,7 @@ def test_before_anything_is_learnt_nothing_is_sure() -> None:
     """A fixed part of the energy is unexplained then."""
     fair, doubts = CostModel().price(work_of([5.0, 1.0], [1.0, 7.0])).shares(50.0)
 
-    assert doubts[-1] == pytest.approx(0.15 * fair)
+    assert doubts[UNEXPLAINED] == pytest.approx(0.15 * fair)
 
 
 def test_old_ticks_count_little_after_a_change() -> None:

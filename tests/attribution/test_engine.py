@@ -259,12 +259,12 @@ class Lessons(StepTime):
 
     def __init__(self) -> None:
         super().__init__()
-        self.times: list[float] = []
+        self.step_seconds: list[float] = []
         self.own: list[float] = []
 
     def learn(self, flops: float, read_bytes: float, members: int, step_seconds: float, *, has_prefill: bool) -> None:
         """Write down a step's time."""
-        self.times.append(step_seconds)
+        self.step_seconds.append(step_seconds)
         super().learn(flops, read_bytes, members, step_seconds, has_prefill=has_prefill)
 
     def set_per_flop(self, seconds_per_flop: float) -> None:
@@ -282,7 +282,7 @@ def test_steps_teach_how_long_work_takes_once_each() -> None:
     bench.engine.teach(time)
     bench.engine.teach(time)
 
-    assert time.times == [0.5, 0.25]
+    assert time.step_seconds == [0.5, 0.25]
 
 
 def test_without_steps_prefill_teaches_what_own_work_takes() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.accounts import DIRECTIONS, DOUBTS
+from inferwatt.attribution.accounts import DIRECTIONS, NOTES
 from inferwatt.attribution.intervals import half_width_uj
 from inferwatt.records import Tier
 
@@ -25,7 +25,7 @@ def test_more_doubt_is_never_a_narrower_interval(moved: list[float], unexplained
 
 def test_less_known_of_the_work_is_a_wider_interval() -> None:
     """By tier, where all else is the same."""
-    doubts = np.zeros(DOUBTS)
+    doubts = np.zeros(NOTES)
 
     widths = [half_width_uj(tier, ENERGY_UJ, doubts) for tier in Tier]
 

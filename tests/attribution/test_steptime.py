@@ -46,7 +46,7 @@ def own(time: StepTime, flops: list[float], read_bytes: list[float], seconds: fl
         busy_ns=round(seconds * 1e9),
         shape=Shape(),
     )
-    return [float(x) for x in time.own_seconds(work)]
+    return [float(x) for x in time.times(work).own]
 
 
 def test_a_reading_step_is_shared_by_bytes() -> None:
@@ -95,7 +95,7 @@ def experts(time: StepTime, shape: Shape, tokens: list[float]) -> list[float]:
         ),
         shape,
     )
-    return [float(x) for x in time.own_seconds(work)]
+    return [float(x) for x in time.times(work).own]
 
 
 def test_a_prompt_that_touches_all_experts_is_no_shorter_for_the_others_reading_them() -> None:

@@ -32,8 +32,8 @@ FORGERIES = {
     "a removed row": ("DELETE FROM request WHERE seq = 6", 2, "has 4 rows"),
     "a removed part": ("DELETE FROM part WHERE request = 6", 2, "rows were changed"),
     "an added part": (
-        "INSERT INTO part SELECT request, 7, component, provenance, 0, 5, 0, 0, 0 FROM part WHERE request = 6", 2,
-        "rows were changed",
+        "INSERT INTO part SELECT request, 7, component, provenance, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0 FROM part"
+        " WHERE request = 6", 2, "rows were changed",
     ),
     "an added row": ("INSERT INTO request(seq, batch, who, fit, request, response_id, trace_id, outcome, tier, units)"
                      " VALUES(99, 3, 1, 1, 'x', '', '', '', '', '')", 4, "belong to no batch"),

@@ -15,9 +15,12 @@ S = TypeVar("S", bound=np.generic)
 _WORTH_MERGING = 2
 DIRECTIONS = 4
 """Independent directions in which the cost model's coefficients may be wrong."""
-DOUBTS = DIRECTIONS + 1
-"""Rows of what is unsure of shares: those directions (signed: over time they add up as the share does), and what of a
-tick no work explains (independent from tick to tick)."""
+UNEXPLAINED, SHARED, CONTEXT, RECOMPUTED, MARGINAL = range(DIRECTIONS, DIRECTIONS + 5)
+NOTES = MARGINAL + 1
+"""Rows of what is noted beside each share, µJ: what it changes in each of those directions (signed: over time they add
+up as the share does), what of it no work explains (independent from tick to tick: a standard deviation in a tick,
+summed as squares), the parts of it that all members share, that its context costs and that was computed before, and
+what the tick would have been less without it."""
 
 Label = tuple[str, str, str]
 """Engine, model and tenant of a request."""
@@ -105,7 +108,7 @@ class Shares:
     pooled: dict[str, float] = field(default_factory=dict)
     _keys: list[Ints] = field(default_factory=list)
     _fair: list[Floats] = field(default_factory=list)
-    _doubts: list[Floats] = field(default_factory=list)
+    _notes: list[Floats] = field(default_factory=list)
 
     def add_idle(self, energy_uj: float, resident: Sequence[str]) -> None:
         """Give idle energy to the models that are loaded, in equal parts, or to nobody."""
@@ -124,17 +127,17 @@ class Shares:
         parts[0] += energy_uj * prefill_ratio
         parts[1] += energy_uj * (1 - prefill_ratio)
 
-    def add_rows(self, keys: Ints, fair: Floats, doubts: Floats) -> None:
-        """Give energy to requests, and say what is unsure of it.
+    def add_rows(self, keys: Ints, fair: Floats, notes: Floats) -> None:
+        """Give energy to requests, and note how unsure it is and what it is made of.
 
         Args:
             keys: shape (n,), each once: `slot * 2`, and one more for decode.
             fair: shape (n,), µJ.
-            doubts: shape (DOUBTS, n), µJ.
+            notes: shape (NOTES, n), µJ.
         """
         self._keys.append(keys)
         self._fair.append(fair)
-        self._doubts.append(doubts)
+        self._notes.append(notes)
 
     @property
     def has_rows(self) -> bool:
@@ -152,10 +155,10 @@ class Shares:
         return single[0] if len(single) == 1 and not self.idle_resident else None
 
     def members(self) -> tuple[Ints, Floats, Floats]:
-        """Return the requests' rows together: keys, energy and doubts, as `add_rows` takes them."""
+        """Return the requests' rows together: keys, energy and notes, as `add_rows` takes them."""
         if not self._keys:
-            return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros((DOUBTS, 0))
-        return _joined(self._keys), _joined(self._fair), _joined(self._doubts)
+            return np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros((NOTES, 0))
+        return _joined(self._keys), _joined(self._fair), _joined(self._notes)
 
     def scalars(self) -> list[float]:
         """Return every account that is not a request, in the order in which `SlotTable.book` reads them."""

@@ -281,18 +281,18 @@ class Attributor:
             if sum(scalars) <= 0:
                 scalars[-1] = 1.0
             return self._pooled(state, self._slots.booked(tick, shares, {}, apportion_few(tick.energy_uj, scalars)))
-        keys, fair, doubts = shares.members()
+        keys, fair, notes = shares.members()
         alive = self._slots.alive(keys)
         if not alive.all():
             shares.unattributed += float(fair[~alive].sum())
-            keys, fair, doubts = keys[alive], fair[alive], doubts[:, alive]
+            keys, fair, notes = keys[alive], fair[alive], notes[:, alive]
             scalars = shares.scalars()
         total = float(fair.sum()) + sum(scalars)
         if total <= 0:
             total = scalars[-1] = 1.0
         whole_uj = apportion(tick.energy_uj, np.concatenate([fair, scalars]))
-        doubts *= tick.energy_uj / total
-        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, doubts, whole_uj))
+        notes *= tick.energy_uj / total
+        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, notes, whole_uj))
 
     def _pooled(self, state: DeviceState, result: TickEnergy) -> TickEnergy:
         for name, pooled_uj in result.pooled.items():

@@ -8,7 +8,7 @@ Shapley's value of such a sum: what is shared goes equally to the members, what 
 the same way: a member's own time by its FLOPs and bytes, the rest of the group's time equally.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,20 +39,23 @@ class Priced:
     expected: Floats
     """µJ where it `is_learnt`, else in any one unit."""
     doubts: Floats
+    parts: Floats
+    """Of `expected`: what is shared, for context, computed again; and the marginal figure. Shape (4, columns)."""
     is_learnt: bool
 
     def by_tokens(self, work: Work, weights: Floats) -> "Priced":
         """Return the same with other weights of the work's rows: what it used is not known, only how much it was."""
         summed = np.bincount(work.slot * 2 + ~work.prefill, weights).astype(np.float64)
-        return replace(self, expected=summed[self.keys], doubts=np.zeros_like(self.doubts), is_learnt=False)
+        nothing = np.zeros_like(self.doubts), np.zeros_like(self.parts)
+        return Priced(self.keys, summed[self.keys], *nothing, is_learnt=False)
 
     def shares(self, energy_uj: float) -> tuple[Floats, Floats]:
-        """Share energy, µJ: each column's part, and what is unsure of it, as `Shares.add_rows` takes them."""
+        """Share energy, µJ: each column's part, and what is noted beside it, as `Shares.add_rows` takes them."""
         total = float(self.expected.sum())
         fair = self.expected * (energy_uj / total)
         moved = (self.doubts * energy_uj - np.outer(self.doubts.sum(axis=1), fair)) / total
         unexplained = abs(energy_uj - total) / energy_uj if self.is_learnt else _NOT_LEARNT
-        return fair, np.concatenate([moved, [unexplained * fair]])
+        return fair, np.concatenate([moved, [unexplained * fair], self.parts * (energy_uj / total)])
 
 
 class CostModel:
@@ -75,18 +78,29 @@ class CostModel:
 
     def price(self, work: Work) -> "Priced":
         """Return what each request is expected to have used by Shapley's rule, and how unsure that is."""
-        groups = len(work.seconds)
-        members = np.bincount(work.group, minlength=groups).astype(np.float64)
-        members = np.maximum(members, 1.0)[work.group]
-        own_seconds = self._time.own_seconds(work)
-        own_sum = np.bincount(work.group, own_seconds, minlength=groups)
-        seconds = own_seconds + np.maximum(work.seconds - own_sum, 0.0)[work.group] / members
-        columns = (seconds, work.steps[work.group] / members, work.flops, work.read_bytes)
+        group, groups = work.group, len(work.seconds)
+        members = np.bincount(group, minlength=groups).astype(np.float64)[group]
+        times = self._time.times(work)
+        own_sum = np.bincount(group, times.own, minlength=groups)
+        equal_seconds = np.maximum(work.seconds - own_sum, 0.0)[group] / members
+        equal_steps = work.steps[group] / members
+        columns = (times.own + equal_seconds, equal_steps, work.flops, work.read_bytes)
         key = work.slot * 2 + ~work.prefill
         keys = np.flatnonzero(np.bincount(key))
-        terms = [np.bincount(key, column)[keys] for column in columns]
+        terms = np.stack([np.bincount(key, column)[keys] for column in columns])
         coefficients = self._coefficients()
-        return Priced(keys, coefficients @ terms, self._energy.doubts @ terms, coefficients is not _PRIOR)
+        static, step, flop, byte = coefficients
+        shared = static * equal_seconds + step * equal_steps
+        context = static * times.context + byte * work.kv_bytes
+        alone = np.where(members > 1, 0.0, step * equal_steps)
+        marginal = static * times.marginal + alone + flop * work.flops + byte * work.marginal_bytes
+        again = None if work.again is None else work.again * (coefficients @ np.stack(columns))
+        parts = [
+            np.zeros(len(keys)) if each is None else np.bincount(key, each)[keys]
+            for each in (shared, context, again, marginal)
+        ]
+        is_learnt = coefficients is not _PRIOR
+        return Priced(keys, coefficients @ terms, self._energy.doubts @ terms, np.stack(parts), is_learnt)
 
     def _coefficients(self) -> Floats:
         if self._energy.observations == 0:

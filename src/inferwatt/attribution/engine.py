@@ -60,17 +60,15 @@ class EngineState:
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
         if names != self._last_names:
             self._last_names, self._last_slots = names, self._slots_of(names, slots)
-        slots.note_step(self._last_slots, step.t1_ns)
-        rows = StepRows(
-            step.t0_ns,
-            step.t1_ns,
-            self._last_slots,
-            np.array(new_tokens, dtype=np.float64),
-            np.array(context_tokens, dtype=np.float64),
-            np.array([phase == Phase.PREFILL for phase in phases])
-            if Phase.PREFILL in phases
-            else np.zeros(len(phases), dtype=np.bool_),
-        )
+        new, context = np.array(new_tokens, dtype=np.float64), np.array(context_tokens, dtype=np.float64)
+        prefill, reached = np.zeros(len(names), dtype=np.bool_), context + 1.0
+        if Phase.PREFILL in phases:
+            prefill = np.array([phase == Phase.PREFILL for phase in phases])
+            reached = np.where(prefill, context + new, reached)  # of a decode's drafts one token is sure to stay
+        before = slots.note_step(self._last_slots, step.t1_ns, reached)
+        again = np.clip(before - context, 0.0, new) * prefill
+        part = again / np.maximum(new, 1.0) if again.any() else None
+        rows = StepRows(step.t0_ns, step.t1_ns, self._last_slots, new, context, prefill, part)
         self._stepped = True
         self._worked_ns = _NEVER
         self.steps.add(rows)

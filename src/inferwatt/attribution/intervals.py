@@ -10,7 +10,7 @@ alike), so that nine of ten intervals hold the truth; it is checked on the repor
 import math
 from dataclasses import dataclass
 
-from inferwatt.attribution.accounts import DIRECTIONS
+from inferwatt.attribution.accounts import DIRECTIONS, UNEXPLAINED
 from inferwatt.attribution.arrays import Floats
 from inferwatt.records import Tier
 
@@ -32,18 +32,18 @@ _WIDTHS = {
 }
 
 
-def half_width_uj(tier: Tier, energy_uj: int, doubts: Floats) -> float:
+def half_width_uj(tier: Tier, energy_uj: int, notes: Floats) -> float:
     """Return the half-width of the 90% interval of a request's share, µJ.
 
     Args:
         tier: how its work is known.
         energy_uj: its share.
-        doubts: shape (DOUBTS,), summed over its ticks (accounts.py); the last as squares.
+        notes: shape (NOTES,), summed over its ticks (accounts.py).
     """
     width = _WIDTHS[tier]
     variance_uj2 = (
-        width.coefficients**2 * float((doubts[:DIRECTIONS] ** 2).sum())
-        + width.unexplained**2 * float(doubts[DIRECTIONS])
+        width.coefficients**2 * float((notes[:DIRECTIONS] ** 2).sum())
+        + width.unexplained**2 * float(notes[UNEXPLAINED])
         + (width.energy * energy_uj) ** 2
     )
     return math.sqrt(variance_uj2)

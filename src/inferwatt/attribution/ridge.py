@@ -1,6 +1,7 @@
 """Online non-negative least squares of a few unknowns, with forgetting and a prior. Pure."""
 
 import math
+from contextlib import suppress
 from itertools import combinations
 
 import numpy as np
@@ -27,6 +28,10 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
     """
     count = len(moment)
     best, best_value = np.zeros(count), 0.0
+    with suppress(np.linalg.LinAlgError):
+        free: Floats = np.linalg.solve(gram, moment).astype(np.float64, copy=False)
+        if (free >= 0).all():
+            return free
     for size in range(1, count + 1):
         for active in combinations(range(count), size):
             index = np.array(active)

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from inferwatt.attribution.accounts import DOUBTS, Label, Pool, Shares, TickEnergy
+from inferwatt.attribution.accounts import NOTES, UNEXPLAINED, Label, Pool, Shares, TickEnergy
 from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.baselines import weights
+from inferwatt.attribution.details import details
 from inferwatt.attribution.intervals import half_width_uj
 from inferwatt.attribution.lives import Life
 from inferwatt.attribution.split import apportion
@@ -31,9 +32,11 @@ class SlotTable:
         self._classes: list[tuple[Component, Provenance, float]] = []
         self._prefill = np.zeros((0, 0), dtype=np.int64)
         self._decode = np.zeros((0, 0), dtype=np.int64)
-        self._doubts = np.zeros((DOUBTS, 0, 0))
+        self._notes = np.zeros((NOTES, 0, 0))
         self._touched = np.zeros((0, 0), dtype=np.bool_)
-        self._beside = np.zeros((2 + DOUBTS, 0))
+        self._beside = np.zeros((2 + NOTES, 0))
+        self._reached = np.zeros(0)
+        self._is_ruled = False
         self._label_of = np.zeros(0, dtype=np.int64)
         self._labels: list[Label] = []
         self._codes: dict[Label, int] = {}
@@ -89,15 +92,16 @@ class SlotTable:
 
         self._prefill = grown(self._prefill, shape)  # type: ignore[assignment]
         self._decode = grown(self._decode, shape)  # type: ignore[assignment]
-        self._doubts = grown(self._doubts, (DOUBTS, *shape))  # type: ignore[assignment]
+        self._notes = grown(self._notes, (NOTES, *shape))  # type: ignore[assignment]
         self._touched = grown(self._touched, shape)  # type: ignore[assignment]
         self._beside = grown(self._beside, (len(self._beside), size))  # type: ignore[assignment]
         self._label_of = grown(self._label_of, (size,))  # type: ignore[assignment]
         self._alive = grown(self._alive, (size,))  # type: ignore[assignment]
         self._step_end_ns = grown(self._step_end_ns, (size,))  # type: ignore[assignment]
+        self._reached = grown(self._reached, (size,))  # type: ignore[assignment]
 
     def book(
-        self, slot_class: int, tick: Tick, shares: Shares, keys: Ints, doubts: Floats, whole_uj: Ints
+        self, slot_class: int, tick: Tick, shares: Shares, keys: Ints, notes: Floats, whole_uj: Ints
     ) -> TickEnergy:
         """Write a rounded tick to the requests' accounts, and return it.
 
@@ -106,13 +110,13 @@ class SlotTable:
             tick: the tick.
             shares: what was rounded.
             keys: shape (n,), the requests' keys as `Shares.members` gave them.
-            doubts: shape (DOUBTS, n), what is unsure of each, µJ.
+            notes: shape (NOTES, n), what is noted beside each, µJ.
             whole_uj: shape (n + accounts,), the rounded shares: requests first, then `Shares.scalars`.
         """
         count = len(keys)
         by_label: dict[Label, tuple[int, int]] = {}
         if count:
-            by_label = self._book_requests(slot_class, keys, doubts, whole_uj[:count])
+            by_label = self._book_requests(slot_class, keys, notes, whole_uj[:count])
         return self.booked(tick, shares, by_label, whole_uj[count:].tolist())
 
     def booked(
@@ -137,15 +141,17 @@ class SlotTable:
             pooled=pooled,
         )
 
-    def _book_requests(self, slot_class: int, keys: Ints, doubts: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
+    def _book_requests(self, slot_class: int, keys: Ints, notes: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
         slots, decode = keys >> 1, keys & 1
         table_uj = np.where(decode, 0, uj), np.where(decode, uj, 0)
         for table, each_uj in zip((self._prefill, self._decode), table_uj, strict=True):
             np.add.at(table[slot_class], slots, each_uj)
         self._touched[slot_class, slots] = True
         whose = np.flatnonzero(np.bincount(slots))
-        for number, each in enumerate((*doubts[:-1], doubts[-1] ** 2)):
-            self._doubts[number, slot_class, whose] += np.bincount(slots, each)[whose]
+        for number, each in enumerate(notes):
+            if number == UNEXPLAINED:
+                each = each**2
+            self._notes[number, slot_class, whose] += np.bincount(slots, each)[whose]
         codes = self._label_of[slots] * 2 + decode
         by_code = np.bincount(codes, minlength=2 * len(self._labels)).nonzero()[0] >> 1
         sums_uj = np.zeros(2 * len(self._labels), dtype=np.int64)
@@ -161,22 +167,23 @@ class SlotTable:
         None where no request got any.
         """
         others = np.arange(len(self._classes)) != slot_class
-        tables = (self._prefill, self._decode, *self._doubts)
+        tables = (self._prefill, self._decode, *self._notes)
         now = np.stack([table[others].sum(axis=0) for table in tables])
         gained, self._beside = now - self._beside, now
         slots = np.flatnonzero(gained[0] + gained[1])
         if len(slots) == 0:
             return None
-        phases, doubts = gained[:2, slots], gained[2:, slots]
-        doubts[-1] = np.sqrt(np.maximum(doubts[-1], 0.0))
-        each = phases / phases.sum(axis=0) * doubts[:, None]
-        return np.concatenate([slots * 2, slots * 2 + 1]), phases.ravel(), each.reshape(DOUBTS, -1)
+        phases, notes = gained[:2, slots], gained[2:, slots]
+        notes[UNEXPLAINED] = np.sqrt(np.maximum(notes[UNEXPLAINED], 0.0))
+        each = phases / phases.sum(axis=0) * notes[:, None]
+        return np.concatenate([slots * 2, slots * 2 + 1]), phases.ravel(), each.reshape(NOTES, -1)
 
     def divide(self, pool: Pool, engine: str, rule: Rule) -> None:
         """Divide what was pooled for an engine among its requests by a simple rule."""
         lives = [life for life in self._lives.values() if life.record.engine == engine]
         if not lives:
             return
+        self._is_ruled = True
         by_rule = weights(rule, [life.record for life in lives])
         slots = np.array([life.slot for life in lives])
         for number in range(len(self._classes)):
@@ -185,7 +192,7 @@ class SlotTable:
                 shares_uj = apportion(energy_uj, by_rule.ravel()).reshape(-1, 2)
                 self._prefill[number, slots] += shares_uj[:, 0]
                 self._decode[number, slots] += shares_uj[:, 1]
-                self._doubts[-1, number, slots] += shares_uj.sum(axis=1).astype(np.float64) ** 2
+                self._notes[UNEXPLAINED, number, slots] += shares_uj.sum(axis=1).astype(np.float64) ** 2
                 self._touched[number, slots] = True
 
     def energy(self, request: str, *, final: bool) -> RequestEnergy | None:
@@ -200,15 +207,22 @@ class SlotTable:
             if not self._touched[number, slot]:
                 continue
             prefill_uj, decode_uj = int(self._prefill[number, slot]), int(self._decode[number, slot])
-            total_uj = prefill_uj + decode_uj
-            spread_uj = round(half_width_uj(life.tier, total_uj, self._doubts[:, number, slot]))
+            total_uj, notes = prefill_uj + decode_uj, self._notes[:, number, slot]
+            spread_uj = round(half_width_uj(life.tier, total_uj, notes))
             low_uj, high_uj = max(total_uj - spread_uj, 0), total_uj + spread_uj
-            parts.append(EnergyPart(component, provenance, prefill_uj, decode_uj, low_uj, high_uj, systematic_ratio))
+            kind = component, provenance, prefill_uj, decode_uj, low_uj, high_uj, systematic_ratio
+            parts.append(EnergyPart(*kind, **({} if self._is_ruled else details(life, decode_uj, notes))))
         return RequestEnergy(life.record.request, tuple(parts), life.tier, final)
 
-    def note_step(self, slots: Ints, t1_ns: int) -> None:
-        """Note that these were members of a step that ended at `t1_ns`."""
+    def note_step(self, slots: Ints, t1_ns: int, reached: Floats) -> Floats:
+        """Note that these were members of a step that ended at `t1_ns`, and how many tokens each had in its cache then.
+
+        Return how many it had had at most before: what is computed below that, is computed again.
+        """
         self._step_end_ns[slots] = np.maximum(self._step_end_ns[slots], t1_ns)
+        before: Floats = self._reached[slots]
+        self._reached[slots] = np.maximum(before, reached)
+        return before
 
     def last_step_end_ns(self, slot: int) -> int:
         """Return when the last step with this member ended; 0 without one."""
@@ -228,7 +242,7 @@ class SlotTable:
         """Close a request's accounts for good and return what they held."""
         energy = self._energy(life, final=True)
         slot = life.slot
-        for table in (self._prefill, self._decode, self._doubts, self._touched, self._beside):
+        for table in (self._prefill, self._decode, self._notes, self._touched, self._beside, self._reached):
             table[..., slot] = 0
         del self._lives[life.record.request]
         self._alive[slot] = False

@@ -56,6 +56,18 @@ class Roofline:
         return result
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """What of its group's time each row causes, seconds, shape (rows,)."""
+
+    own: Floats
+    """By Shapley's rule, beyond what all share equally."""
+    marginal: Floats
+    """How much sooner the group's steps would have ended without it."""
+    context: Floats
+    """Of `own`, for its context."""
+
+
 class StepTime:
     """The roofline of one engine, learnt online.
 
@@ -131,11 +143,8 @@ class StepTime:
         other, per_flop = fit.solve(_ALL_SLOPE).tolist()
         return replace(line, other=other, per_flop=per_flop)
 
-    def own_seconds(self, work: Work) -> Floats:
-        """Return what each row adds to its group's time by Shapley's rule, beyond what all share equally, seconds.
-
-        A group's rows never sum to more than it took.
-        """
+    def times(self, work: Work) -> Times:
+        """Return what of its group's time each row causes; `own` of a group's rows never sum to more than it took."""
         line = self.roofline()
         group, steps, count = work.group, work.steps, len(work.steps)
         per_step = np.divide(1.0, steps, out=np.zeros(count), where=steps > 0)
@@ -161,5 +170,20 @@ class StepTime:
         scale = np.divide(work.seconds, expected, out=np.zeros(count), where=expected > _LEAST_SECONDS)
         if self._line is None:
             scale = np.minimum(scale, 1.0)
-        result: Floats = own * scale[group]
-        return result
+        without = line.beyond_floor(*_without(work, per_step, flops_sum, bytes_sum, members))
+        marginal = np.maximum(beyond[group] - without, 0.0) + np.where(members[group] > 1, 0.0, line.floor)
+        scale = scale[group]
+        own = own * scale
+        context = np.minimum(line.per_byte * work.kv_bytes * scale, own)
+        return Times(own, np.minimum(marginal * steps[group] * scale, work.seconds[group]), context)
+
+
+def _without(
+    work: Work, per_step: Floats, flops_sum: Floats, bytes_sum: Floats, members: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return the sums of each row's group without that row, a step's mean: FLOPs, bytes read and members."""
+    group = work.group
+    each = per_step[group]
+    flops = np.maximum(flops_sum[group] - work.flops * each, 0.0)
+    read_bytes = np.maximum(bytes_sum[group] - work.marginal_bytes * each, 0.0)
+    return flops, read_bytes, members[group] - 1.0

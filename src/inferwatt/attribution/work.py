@@ -43,12 +43,25 @@ class Work:
     busy_ns: int
     """The time inside the tick in which the engine worked."""
     shape: "Shape"
+    again: Floats | None = None
+    """Rows: which part of their tokens had been computed before; None where none had."""
 
     @property
     def read_bytes(self) -> Floats:
         """Rows: of the KV cache and of experts, bytes."""
         result: Floats = self.kv_bytes + self.expert_bytes
         return result
+
+    @property
+    def marginal_bytes(self) -> Floats:
+        """Rows: what their group would have read less without them, bytes."""
+        if not self.shape.touched_ratio:
+            return self.kv_bytes
+        per_step = np.divide(1.0, self.steps, out=np.zeros(len(self.steps)), where=self.steps > 0)
+        tokens = np.bincount(self.group, self.new_tokens, len(self.steps)).astype(np.float64) * per_step
+        touched = self.shape.touched_bytes(tokens)[self.group]
+        rest = np.maximum(tokens[self.group] - self.new_tokens * per_step[self.group], 0.0)
+        return self.kv_bytes + (touched - self.shape.touched_bytes(rest)) * self.steps[self.group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +124,8 @@ class StepRows:
     new_tokens: Floats
     context_tokens: Floats
     prefill: Bools
+    again: Floats | None = None
+    """Which part of a member's new tokens had been computed before (and was lost since); None where none had."""
 
 
 @dataclass(slots=True)
@@ -186,7 +201,14 @@ def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) 
         steps=part,
         busy_ns=busy_time(np.maximum(starts_ns, t0_ns), np.minimum(ends_ns, t1_ns)),
         shape=shape,
+        again=_again(steps),
     )
+
+
+def _again(steps: Sequence[StepRows]) -> Floats | None:
+    if all(step.again is None for step in steps):
+        return None
+    return np.concatenate([np.zeros(len(step.slot)) if step.again is None else step.again for step in steps])
 
 
 def whole_step(step: StepRows, shape: Shape) -> Work:

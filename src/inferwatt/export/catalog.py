@@ -103,6 +103,23 @@ _WORK = (
         MICRO,
     ),
     counter(
+        "inferwatt_loaded_energy_joules_total",
+        "Energy of a model's requests and of its idle time together: what it costs to have it loaded. Spread over "
+        "requests or tenants in proportion to their energy, this is their figure with idle in it.",
+        (*_MODEL, "provenance"),
+        "joules",
+        MICRO,
+    ),
+    counter(
+        "inferwatt_request_part_energy_joules_total",
+        "Parts of the energy of ended requests, by the cost model; they overlap. shared: the equal part of what all "
+        "in a step need; context: for the KV cache; recomputed: tokens that were lost and computed again; wasted: "
+        "tokens that nobody got.",
+        (*_MODEL, "part", "provenance"),
+        "joules",
+        MICRO,
+    ),
+    counter(
         "inferwatt_energy_split_variance_square_joules_total",
         "Sum over requests of the squared 90% half-width of their share. The square root of its increase is the "
         "half-width of the requests' energy in that time; the devices' systematic uncertainty comes on top.",
@@ -140,6 +157,14 @@ _WORK = (
     histogram(
         "inferwatt_request_energy_joules",
         "Energy of one request, idle not included.",
+        (*_MODEL, "provenance"),
+        "joules",
+        REQUEST_JOULES,
+    ),
+    histogram(
+        "inferwatt_request_marginal_energy_joules",
+        "What would have been used less without a request, by the cost model: the figure for routing and scaling. "
+        "Their sum is less than what was used.",
         (*_MODEL, "provenance"),
         "joules",
         REQUEST_JOULES,

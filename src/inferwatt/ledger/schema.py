@@ -30,6 +30,7 @@ INT_COLUMNS: Final = (
 )  # fmt: skip
 PART_TEXT_COLUMNS: Final = ("component", "provenance")
 PART_INT_COLUMNS: Final = ("prefill_uj", "decode_uj", "low_uj", "high_uj", "systematic_ppm")
+PART_DETAIL_COLUMNS: Final = ("shared_uj", "context_uj", "recomputed_uj", "wasted_uj", "marginal_uj")
 
 
 def _columns(names: Iterable[str], kind: str) -> str:
@@ -68,6 +69,7 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE UNIQUE INDEX request_corrects ON request(corrects) WHERE corrects IS NOT NULL",
         "CREATE TABLE part(request INTEGER NOT NULL, position INTEGER NOT NULL,"
         f" {_columns(PART_TEXT_COLUMNS, 'TEXT NOT NULL')}, {_columns(PART_INT_COLUMNS, 'INTEGER NOT NULL')},"
+        f" {_columns(PART_DETAIL_COLUMNS, 'INTEGER')},"
         " PRIMARY KEY(request, position)) WITHOUT ROWID",
         "CREATE TABLE alias(key INTEGER NOT NULL, request INTEGER NOT NULL, PRIMARY KEY(key, request)) WITHOUT ROWID",
         "CREATE TABLE hour(hour_unix INTEGER NOT NULL, server TEXT NOT NULL, model TEXT NOT NULL, tenant TEXT NOT NULL,"
@@ -93,7 +95,8 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
 VERSION: Final = len(STEPS)
 
 INSERT_REQUEST: Final = f"INSERT INTO request VALUES({', '.join('?' * (4 + len(TEXT_COLUMNS) + len(INT_COLUMNS)))})"
-INSERT_PART: Final = f"INSERT INTO part VALUES({', '.join('?' * (2 + len(PART_TEXT_COLUMNS) + len(PART_INT_COLUMNS)))})"
+_PART_COLUMNS: Final = (*PART_TEXT_COLUMNS, *PART_INT_COLUMNS, *PART_DETAIL_COLUMNS)
+INSERT_PART: Final = f"INSERT INTO part VALUES({', '.join('?' * (2 + len(_PART_COLUMNS)))})"
 INSERT_BATCH: Final = f"INSERT INTO batch VALUES({', '.join('?' * 11)})"
 INSERT_WHO: Final = f"INSERT OR IGNORE INTO who VALUES(NULL, {', '.join('?' * len(WHO_COLUMNS))})"
 SELECT_WHO: Final = f"SELECT id FROM who WHERE {' AND '.join(f'{name} = ?' for name in WHO_COLUMNS)}"
@@ -118,7 +121,7 @@ SELECT_ROWS: Final = (
     f" {', '.join(f'r.{name}' for name in TEXT_COLUMNS)}, f.fit, {', '.join(f'r.{name}' for name in INT_COLUMNS)}"
     " FROM request r JOIN who w ON w.id = r.who JOIN fit f ON f.id = r.fit "
 )
-SELECT_PARTS: Final = f"SELECT request, position, {', '.join((*PART_TEXT_COLUMNS, *PART_INT_COLUMNS))} FROM part "
+SELECT_PARTS: Final = f"SELECT request, position, {', '.join(_PART_COLUMNS)} FROM part "
 
 HourSums = dict[tuple[Any, ...], list[Any]]
 """The values of `HourKey` to those of `HourValue`, as they are added up."""
@@ -199,6 +202,7 @@ def part_row(seq: int, position: int, part: EnergyPart) -> tuple[Any, ...]:
     return (
         seq, position, part.component._value_, part.provenance._value_,
         part.prefill_uj, part.decode_uj, part.low_uj, part.high_uj, round(part.systematic_ratio * PPM),
+        part.shared_uj, part.context_uj, part.recomputed_uj, part.wasted_uj, part.marginal_uj,
     )  # fmt: skip
 
 
@@ -221,8 +225,9 @@ def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow
 
 
 def _part_record(row: Sequence[Any]) -> EnergyPart:
-    _, _, component, provenance, prefill_uj, decode_uj, low_uj, high_uj, ppm = row
-    return EnergyPart(Component(component), Provenance(provenance), prefill_uj, decode_uj, low_uj, high_uj, ppm / PPM)
+    _, _, component, provenance, prefill_uj, decode_uj, low_uj, high_uj, ppm, *details = row
+    kind = Component(component), Provenance(provenance)
+    return EnergyPart(*kind, prefill_uj, decode_uj, low_uj, high_uj, ppm / PPM, *details)
 
 
 def tags_text(tags: Mapping[str, str]) -> str:

@@ -70,6 +70,7 @@ export interface RequestView {
   outcome: string;
   tags: Record<string, string>;
   trace_id: string;
+  details: Record<string, number>;
 }
 
 export interface Lack {
