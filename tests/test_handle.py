@@ -230,3 +230,17 @@ def test_joules_that_nobody_read_are_none(heap: Heap) -> None:
     heap.found = RequestEnergy("p:1", (), Tier.REQUEST_SPAN, final=True)
 
     assert handle_on(heap).energy() is None
+
+
+def test_a_call_that_is_over_is_told_once_with_its_own_times(heap: Heap) -> None:
+    """Nobody hears of its beginning; its record has the times that were measured elsewhere, and who served it."""
+    r = RequestHandle(heap, "1", "gpt-4o", "t", "", None, "openai")
+    r.usage(prompt=10, output=5)
+    r.finished(100, 150, 200, "aborted")
+    r.finished(1, 2, 3, "failed")
+    r.finish()
+    record = r.record()
+
+    assert heap.told == ["ended"]
+    assert (record.arrival_ns, record.first_token_ns, record.end_ns) == (100, 150, 200)
+    assert (record.outcome, record.provider, record.output_tokens) == (Outcome.ABORTED, "openai", 5)

@@ -51,6 +51,7 @@ def requests(draw: st.DrawFn) -> Request:
         namespace=draw(TEXTS),
         pod=draw(TEXTS),
         container=draw(TEXTS),
+        provider=draw(TEXTS),
         units=draw(st.dictionaries(TEXTS, COUNTS, max_size=3)),
     )
 
@@ -82,6 +83,7 @@ SPOILT_REQUEST: dict[str, tuple[object, ...]] = {
     "namespace": (None, 7, "x" * 257, "a\x00b", "\ud800"),
     "pod": (None, ["p"], "x" * 257, "a\nb"),
     "container": (None, {}, "x" * 257, "\x7f"),
+    "provider": (None, 1, "x" * 257, "\n"),
     "outcome": ("thinking", 1, [], {}),
     "chunk_ns": (5, [1.5], [True], [0] * (wire.MAX_CHUNKS + 1)),
     "cached_tokens": (11,),
