@@ -229,6 +229,17 @@ def test_a_call_that_its_server_refuses_has_no_tokens(status: int, gateway: Gate
     assert (record.outcome, record.prompt_tokens, record.output_tokens) == (Outcome.FAILED, 0, 0)
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/html"])
+def test_a_call_that_breaks_its_server_has_failed(kind: str, gateway: Gateway, desk: Desk) -> None:
+    """What it had computed by then is not known: a body without usage tells no tokens."""
+    answer = gateway.ask({"model": "m", "say": {"segments": ["{}"], "kind": kind, "status": 500}})
+    record = desk.ended(answer.name)
+
+    assert (answer.status, answer.body) == (500, b"{}")
+    assert (record.outcome, record.prompt_tokens, record.output_tokens) == (Outcome.FAILED, None, None)
+    assert "usage after the end of its request" not in gateway.ask(b"", "/healthz", "GET").json()["counts"]
+
+
 def test_polls_are_no_calls(gateway: Gateway, server: StandIn, desk: Desk) -> None:
     """Health and the list of models make no record, so that they cost nobody a joule."""
     before = server.seen()["polls"]

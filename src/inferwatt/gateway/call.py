@@ -93,7 +93,7 @@ class Call:
     def end(self) -> None:
         """Tell the agent how it ended, and what it took."""
         handle, used = self._handle, self._used
-        if handle is None:
+        if handle is None or handle.end_ns is not None:
             return
         output = used.output if used.output is not None else self._tokens or None  # not told: about one an event
         handle.usage(prompt=used.prompt, cached=used.cached, output=output)
@@ -117,6 +117,8 @@ class Call:
         upstream.heard(told)
         if response.status in _REFUSALS:
             self._refused()
+        elif response.status >= _BAD and self._handle is not None:
+            self._handle.fail()
         self._hear(usage.of_headers(told))
         kind = told.get("content-type", "").partition(";")[0].strip().lower()
         is_plain = told.get("content-encoding", "identity").lower() == "identity"
