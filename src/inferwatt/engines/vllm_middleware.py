@@ -6,6 +6,7 @@ as it came, and so is everything while no agent was ever there.
 """
 
 import atexit
+import functools
 import itertools
 import os
 import sys
@@ -84,6 +85,23 @@ class Middleware:
         if is_wanted():
             self._desk = _desk(scope.get("server"))
         return self._desk
+
+
+def put_before(application: Any) -> None:
+    """Let vLLM's own application of this class have the middleware, outermost, where its command line names none."""
+    build = application.build_middleware_stack
+    if getattr(build, "_inferwatt", False):
+        return
+
+    @functools.wraps(build)
+    def build_middleware_stack(self: Any) -> App:
+        stack: App = build(self)
+        is_vllms = hasattr(getattr(self, "state", None), "args")
+        has_it = any(getattr(one, "cls", None) is Middleware for one in getattr(self, "user_middleware", ()))
+        return Middleware(stack) if is_vllms and not has_it else stack
+
+    build_middleware_stack._inferwatt = True  # type: ignore[attr-defined]
+    application.build_middleware_stack = build_middleware_stack
 
 
 def _without_tenant(scope: Scope) -> tuple[Scope, str | None]:

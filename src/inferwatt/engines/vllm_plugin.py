@@ -11,11 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from inferwatt.engines.vllm_recorder import Recorder, metered
 
 VARIABLE = "INFERWATT_VLLM"
+ANSWERS = "INFERWATT_VLLM_ANSWERS"
+"""Set to 1 it is as `--middleware inferwatt.vllm.Middleware` on the command line."""
 _couriers: list[Any] = []
 """Held, so that a scheduler's end does not end them."""
 
@@ -23,6 +26,10 @@ _couriers: list[Any] = []
 def register() -> None:
     """Wrap the choice of vLLM's scheduler, once in a process; called by vLLM."""
     try:
+        if os.environ.get(ANSWERS) == "1":
+            from inferwatt.engines.vllm_middleware import put_before
+
+            put_before(import_module("fastapi").FastAPI)
         if not is_wanted():
             return
         from vllm.config import SchedulerConfig  # type: ignore[import-not-found, unused-ignore]
