@@ -64,6 +64,7 @@ class Handler(BaseHTTPRequestHandler):
     def _stream(self, kind: str, pieces: Iterator[bytes], *, slow: bool = False) -> None:
         self.send_response(200)
         self.send_header("content-type", kind)
+        self.send_header("x-amzn-RequestId", "r3")
         self.send_header("connection", "close")
         self.end_headers()
         self.close_connection = True

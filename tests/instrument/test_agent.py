@@ -57,6 +57,21 @@ def test_calls_are_in_metrics_and_ledger_once(agent: AgentProcess, apis: Apis) -
     assert {(row["provenance"], row["tenant"]) for row in rows} == {("estimated", "acme")}
 
 
+def test_a_server_of_ones_own_is_not_told(agent: AgentProcess, apis: Apis) -> None:
+    """Its own meter counts it: the agent hears only of the managed API's call after it."""
+    inferwatt.uninstrument()
+    inferwatt.instrument()
+    with inferwatt.calls() as made:
+        ways.openai_chat(apis.url, "gpt-4o")
+    assert [call.provider for call in made] == [""]
+    inferwatt.instrument(managed=["127.0.0.1"])
+    ways.openai_chat(apis.url, "gpt-4o")
+    wait_for("the second call", lambda: total(samples(agent.url), REQUESTS) == 1)
+
+    assert total(samples(agent.url), "inferwatt_records_total") == 1
+    assert sdk.counts() == {}
+
+
 def test_an_agent_that_hangs_holds_nothing_up(agent: AgentProcess, apis: Apis) -> None:
     """While the agent is stopped calls take what they take; when it goes on, it hears of all of them."""
     ways.anthropic_message(apis.url, "claude-sonnet-4-0")

@@ -47,6 +47,7 @@ def test_one_call_with_the_tokens_that_it_told(apis: Apis, way: Way) -> None:
     cached = None if "invoke" in way.__name__ else CACHED
     assert (call.prompt_tokens, call.cached_tokens, call.output_tokens) == (PROMPT, cached, OUTPUT)
     assert (call.outcome, call.provenance, call.output_counted) == (Outcome.FINISHED, Provenance.ESTIMATED, False)
+    assert call.response_id
     assert call.provider == PROVIDERS.get(way.__name__.partition("_")[0], call.provider)
     if answer is not None:
         assert inferwatt.energy_of(answer) is call
