@@ -115,3 +115,18 @@ def test_a_call_of_a_server_that_is_not_here_has_no_joule() -> None:
 
     assert desk.shown("inferwatt_records_dropped_total") == {("unknown_engine",): 1}
     assert not desk.disk.rows
+
+
+def test_those_that_wait_for_one_route_are_looked_at_as_one() -> None:
+    """Looking for a connection reads the system's tables: a thousand requests of a new client cost one look a step."""
+    looks = []
+    found = Routes(lambda: (CHAT,), lambda pid, _url: bool(looks.append(pid)))
+    found.add_server("llamacpp:1", "http://llamacpp:1")
+    for number in range(1000):
+        assert found.engine_of(replace(incoming("gpt-x"), seq=number)) is None
+    assert found.ready(RESOLVE_NS - 1) == []
+
+    done = found.ready(RESOLVE_NS)
+
+    assert [one.seq for one, engine in done if engine == "sdk:7"] == list(range(1000))
+    assert len(looks) == 3

@@ -12,6 +12,8 @@ from inferwatt.units import NS_PER_SECOND
 RESOLVE_NS = NS_PER_SECOND // 2
 """How long a request may wait until its connection shows which server it talks to."""
 SDK_KIND = "sdk"
+Route = tuple[str, str, str]
+"""A producer, what it names as the engine, and the model: requests that have these in common have one engine."""
 
 
 class Routes:
@@ -26,20 +28,22 @@ class Routes:
         self._engines = engines
         self._talks_to = talks_to
         self._urls: dict[str, str] = {}
-        self._known: dict[tuple[str, str], str] = {}
-        self._waiting: list[Incoming] = []
+        self._known: dict[Route, str] = {}
+        self._waiting: dict[Route, list[Incoming]] = {}
 
     def add_server(self, engine: str, url: str) -> None:
         """Note where an engine's server listens; who fell back to its own process may have meant this one."""
-        self._urls[engine] = url
-        own = (f"{SDK_KIND}:", "http:", "https:")
-        self._known = {route: name for route, name in self._known.items() if not name.startswith(own)}
+        if self._urls.get(engine) != url:
+            self._urls[engine] = url
+            fell_back = (f"{SDK_KIND}:", "http:", "https:")
+            self._known = {route: name for route, name in self._known.items() if not name.startswith(fell_back)}
 
     def engine_of(self, incoming: Incoming) -> str | None:
-        """Return the engine that computes the request, None where it has to wait for one."""
-        engine = self._find(incoming)
+        """Return the engine that computes the request, None where it has to wait for one, with others of its route."""
+        route = _route(incoming)
+        engine = None if route in self._waiting else self._find(incoming)
         if engine is None:
-            self._waiting.append(incoming)
+            self._waiting.setdefault(route, []).append(incoming)
         return engine
 
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
@@ -47,18 +51,15 @@ class Routes:
 
         One that names an address where no server is known keeps that, which no engine is called.
         """
-        waiting, self._waiting = self._waiting, []
         done: list[tuple[Incoming, str]] = []
-        for incoming in waiting:
-            engine = self._find(incoming)
-            if engine is None and (all_of_them or now_ns - incoming.received_ns >= RESOLVE_NS):
-                named = incoming.request.engine
-                engine = named if "://" in named else f"{SDK_KIND}:{incoming.pid}"
-                self._known[incoming.producer, f"{named} {incoming.request.model}"] = engine
-            if engine is None:
-                self._waiting.append(incoming)
-            else:
-                done.append((incoming, engine))
+        for route, waiting in list(self._waiting.items()):
+            engine = self._find(waiting[0])
+            if engine is None and (all_of_them or now_ns - waiting[0].received_ns >= RESOLVE_NS):
+                named = route[1]
+                engine = self._known[route] = named if "://" in named else f"{SDK_KIND}:{waiting[0].pid}"
+            if engine is not None:
+                del self._waiting[route]
+                done += [(incoming, engine) for incoming in waiting]
         return done
 
     def forget(self, producer: str) -> None:
@@ -70,7 +71,7 @@ class Routes:
         for engine in self._engines() if named else ():
             if named in {engine.engine, engine.server}:
                 return engine.engine
-        route = (incoming.producer, f"{named} {incoming.request.model}")
+        route = _route(incoming)
         known = self._known.get(route)
         if known is not None:
             return known
@@ -87,6 +88,10 @@ class Routes:
             return None
         self._known[route] = found[0].engine
         return found[0].engine
+
+
+def _route(incoming: Incoming) -> Route:
+    return incoming.producer, incoming.request.engine, incoming.request.model
 
 
 def _at(url: str) -> str:
