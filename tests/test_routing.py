@@ -119,8 +119,13 @@ def test_a_call_of_a_server_that_is_not_here_has_no_joule() -> None:
 
 def test_those_that_wait_for_one_route_are_looked_at_as_one() -> None:
     """Looking for a connection reads the system's tables: a thousand requests of a new client cost one look a step."""
-    looks = []
-    found = Routes(lambda: (CHAT,), lambda pid, _url: bool(looks.append(pid)))
+    looks: list[int] = []
+
+    def looked(pid: int, _url: str) -> bool:
+        looks.append(pid)
+        return False
+
+    found = Routes(lambda: (CHAT,), looked)
     found.add_server("llamacpp:1", "http://llamacpp:1")
     for number in range(1000):
         assert found.engine_of(replace(incoming("gpt-x"), seq=number)) is None
