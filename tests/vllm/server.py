@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -40,15 +41,22 @@ def register():
 class VllmProcess:
     """`vllm serve` with the tiny model, told where the agent's socket is; it and its children end with the context."""
 
-    def __init__(self, model: Path, agent: AgentProcess, *flags: str, is_async: bool = False) -> None:
+    def __init__(
+        self,
+        model: Path,
+        agent: AgentProcess,
+        *flags: str,
+        is_async: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = agent.home / f"vllm-{self.port}.log"
-        environment = {**os.environ, **agent.environment, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
-        environment |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
-        environment.pop("PYTHONPATH", None)
+        own = {**os.environ, **agent.environment, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+        own |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+        own.pop("PYTHONPATH", None)
         if is_async:
-            environment["PYTHONPATH"] = str(_plugin(agent.home / "plugin"))
+            own["PYTHONPATH"] = str(_plugin(agent.home / "plugin"))
         where = ("--host", "127.0.0.1", "--port", str(self.port))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -56,7 +64,7 @@ class VllmProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=own | dict(environment or {}),
                 start_new_session=True,
             )
 
