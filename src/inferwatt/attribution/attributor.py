@@ -58,7 +58,7 @@ class Attributor:
         self._models: dict[str, Model] = {}
         self._sharing = Sharing(self._engines, rule)
         self._slots = SlotTable()
-        self._look_again_ns = 0
+        self._looked_ns = self._look_again_ns = 0
 
     # What there is.
 
@@ -70,8 +70,7 @@ class Attributor:
         state = DeviceState(device, Timeline(device), Power.of(device), DeviceTotals(), slot_class)
         if device.component is Component.OVERHEAD:
             state.overhead = Overhead(slot_class)
-        self._devices[device.device] = state
-        # an overhead is shared by what its devices' ticks were: theirs are closed first
+        self._devices[device.device] = state  # an overhead is shared by its devices' ticks: theirs are closed first
         self._devices = dict(sorted(self._devices.items(), key=lambda item: item[1].overhead is not None))
 
     def add_model(self, model: Model) -> None:
@@ -184,6 +183,7 @@ class Attributor:
         engine = self._engines.get(name)
         if engine is None:
             raise RecordRejected(f"work of an unknown engine {name!r}", where="records", fix="name it in meta.json")
+        self._look_again_ns = min(self._look_again_ns, self._looked_ns + _BEAT_NS)
         return engine
 
     # What comes of it.
@@ -220,6 +220,7 @@ class Attributor:
         """
         if now_ns < self._look_again_ns and not last:
             return NOTHING
+        self._looked_ns = now_ns
         self._look_again_ns = now_ns + (_BEAT_NS if self._sharing.may_work(now_ns) else QUIET_NS)
         ticks: list[TickEnergy] = []
         due_ns = now_ns - self._hold_ns
@@ -228,7 +229,7 @@ class Attributor:
         requests: list[tuple[Request, RequestEnergy]] = []
         late = 0
         for engine in self._engines.values():
-            closed_ns, stale = self._closed_until(engine, now_ns)
+            closed_ns, stale = self._closed_until(engine, due_ns)
             if self._rule is not Rule.SHAPLEY:
                 if not last:
                     continue
@@ -239,10 +240,9 @@ class Attributor:
         self._slots.rest(now_ns)
         return Closed(tuple(ticks), tuple(requests), late)
 
-    def _closed_until(self, engine: EngineState, now_ns: int) -> tuple[int, bool]:
+    def _closed_until(self, engine: EngineState, due_ns: int) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
-        due_ns = now_ns - self._hold_ns
         closed_ns = min([state.closed_ns - state.power.lag.ns for state in states], default=due_ns)
         if states:
             engine.forget_steps(closed_ns)
