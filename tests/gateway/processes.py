@@ -110,9 +110,17 @@ class Gateway(Listening):
         upstreams: the servers' addresses, or whole tables of TOML.
         more: TOML of `[gateway]`; a line that begins with `[` begins a table.
         agent: the socket of an agent.
+        program: what of Python is run.
     """
 
-    def __init__(self, folder: Path, upstreams: Iterable[str], more: str = "", agent: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstreams: Iterable[str],
+        more: str = "",
+        agent: str = "",
+        program: tuple[str, ...] = ("-m", "inferwatt"),
+    ) -> None:
         port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         tables = [
@@ -122,4 +130,4 @@ class Gateway(Listening):
         head = f'[agent]\nsocket = "{agent or folder / "nobody.sock"}"\n[gateway]\nlisten = "127.0.0.1:{port}"'
         file = folder / f"gateway-{port}.toml"
         file.write_text("\n".join((head, more, *tables)) + "\n")
-        super().__init__(folder, port, "gateway", "--config", str(file))
+        super().__init__(folder, port, "gateway", "--config", str(file), program=program)

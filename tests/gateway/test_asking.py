@@ -98,7 +98,8 @@ def test_an_answers_headers_come_back_but_for_the_hops() -> None:
     """Cookies twice, dates and servers as they were; the length is that of the body that goes out."""
     raw = [
         (b"Content-Type", b"a"), (b"Connection", b"x-hop"), (b"X-Hop", b"1"), (b"Content-Length", b"5"),
-        (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"), (b"Transfer-Encoding", b"chunked"), (b"Trailer", b"x"),
+        (b"X-Inferwatt-Request-Id", b"theirs"), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"),
+        (b"Transfer-Encoding", b"chunked"), (b"Trailer", b"x"),
     ]  # fmt: skip
 
     assert headers.answering(raw, [("x-inferwatt-request-id", "é€")], 7) == [

@@ -22,7 +22,7 @@ ASKED: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]
 @pytest.fixture(scope="module")
 def managed(folder: Path, server: StandIn, desk: Desk) -> Iterator[Gateway]:
     """Return a gateway before a stand-in of a provider's API, by the documented protocol."""
-    table = f'name = "u"\nurl = "{server.url}/v1"\nprovider = "openai"\n'
+    table = f'name = "u"\nurl = "{server.url}"\nprovider = "openai"\n'
     with Gateway(folder / "managed", [table], agent=str(folder / "agent.sock")) as running:
         yield running
 
@@ -53,6 +53,20 @@ def test_anthropics_client_reads_the_estimate(managed: Gateway) -> None:
 
     assert events[-1]["type"] == "message_stop"
     assert events[-1]["inferwatt"]["provenance"] == "estimated"
+
+
+def test_azures_client_names_the_deployment(managed: Gateway, server: StandIn, desk: Desk) -> None:
+    """Its path and its query go on as they are, its key stays its own, and the deployment is the model."""
+    with openai.AzureOpenAI(
+        azure_endpoint=managed.url, api_key="azure", api_version="2024-10-21", azure_deployment="my-gpt", max_retries=0
+    ) as asking:
+        answer: Any = asking.chat.completions.create(**ASKED).to_dict()
+    seen = server.seen()
+
+    assert answer["inferwatt"]["provenance"] == "estimated"
+    assert seen["path"] == "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"
+    assert ["api-key", "azure"] in seen["headers"]
+    assert desk.ended(answer["inferwatt"]["id"]).model == "my-gpt"
 
 
 def test_without_tokens_nothing_is_known(managed: Gateway) -> None:

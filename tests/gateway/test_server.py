@@ -121,6 +121,28 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     )
 
 
+def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
+    """The base package has no client for servers."""
+    program = "import sys; sys.modules['aiohttp'] = None; from inferwatt.cli import main; main()"
+    with Command(tmp_path, "gateway", "--upstream", "http://127.0.0.1:1", program=("-c", program)) as command:
+        assert command.wait() == 2
+
+    assert "the gateway needs the package aiohttp" in command.err.read_text()
+    assert "pip install 'inferwatt[gateway]'" in command.err.read_text()
+
+
+def test_it_may_open_a_file_for_each_connection(folder: Path, server: StandIn) -> None:
+    """A limit that shells set low is raised as far as the process may."""
+    low = "from resource import *; setrlimit(RLIMIT_NOFILE, (64, getrlimit(RLIMIT_NOFILE)[1]));"
+    with Gateway(
+        folder / "files", [server.url], program=("-c", f"{low} from inferwatt.cli import main; main()")
+    ) as gateway:
+        limits = Path(f"/proc/{gateway.process.pid}/limits").read_text()
+
+    soft, hard = next(line.split()[3:5] for line in limits.splitlines() if line.startswith("Max open files"))
+    assert int(soft) == min(int(hard), 20_256)
+
+
 def test_a_call_over_tls(folder: Path, server: StandIn, tmp_path: Path) -> None:
     """The certificate is the configured one, and a client that knows it is answered."""
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"

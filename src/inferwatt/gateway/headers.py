@@ -53,14 +53,18 @@ def _key_as(sent: set[str], key: str) -> list[tuple[str, str]]:
 
 
 def answering(raw: Iterable[Raw], more: Iterable[tuple[str, str]], length: int | None) -> list[Raw]:
-    """Return the headers of an answer as they go to the client; `length` is that of a body that is known."""
+    """Return the headers of an answer as they go to the client, `more` over those of the same names.
+
+    `length` is that of a body that is known.
+    """
+    ours: list[Raw] = [(name.encode(), value.encode("latin-1", "replace")) for name, value in more]
     pairs = [(name.lower(), value) for name, value in raw]
     dropped = {
         one.encode()
         for one in _HOP | _named_by_connection([(a.decode("latin-1"), b.decode("latin-1")) for a, b in pairs])
     }
-    kept = [(name, value) for name, value in pairs if name not in dropped]
-    kept += [(name.encode(), value.encode("latin-1", "replace")) for name, value in more]
+    dropped |= {name for name, _ in ours}
+    kept = [(name, value) for name, value in pairs if name not in dropped] + ours
     return kept if length is None else [*kept, (b"content-length", str(length).encode())]
 
 

@@ -27,6 +27,7 @@ from inferwatt.gateway.upstreams import open_upstreams, read_secret
 
 KEEP_ALIVE_SECONDS = 30
 GOODBYE_SECONDS = 10
+SPARE_FILES = 256
 SILENT_SECONDS = 30.0
 """How long a connection may be open without a whole head of a call."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -218,6 +219,7 @@ class Serving:
         """Serve until SIGINT or SIGTERM."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # its lines quote what clients send
         server = _Server(self._settings())
+        _allow_open_files(self.config.limits.connections)
         self.desk.start()
         try:
             _run(self._serve(server))
@@ -244,6 +246,20 @@ class Serving:
             timeout_graceful_shutdown=GOODBYE_SECONDS,
             **self._options,
             **options,
+        )
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the limit of open files, as far as this process may: each client has a connection to a server."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + SPARE_FILES
+    if soft < wanted:
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard)
         )
 
 
