@@ -18,6 +18,21 @@ class TextfileConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     period_seconds: Seconds = 15.0
 
 
+class DatadogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[export.datadog]`: to an Agent by `dogstatsd`, or without one to `api_url`.
+
+    The API's key is the first line of `api_key_file`, else the environment's `DD_API_KEY`.
+    """
+
+    dogstatsd: str = ""
+    api_url: str = ""
+    api_key_file: str = ""
+    host: str = ""
+    tags: tuple[str, ...] = ()
+    period_seconds: Seconds = 10.0
+    timeout_seconds: Seconds = 10.0
+
+
 class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `[export]`.
 
@@ -28,4 +43,5 @@ class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     families_off: tuple[str, ...] = ()
     labels_off: tuple[Label, ...] = ()
     textfile: TextfileConfig = TextfileConfig()
+    datadog: DatadogConfig = DatadogConfig()
     other: Mapping[str, Mapping[str, Plain]] = {}
