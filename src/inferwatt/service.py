@@ -182,10 +182,10 @@ class Agent:
             self._threads.append(thread)
 
     def _start_web(self) -> None:
+        self._spans = open_spans(self._settings, self.keeper.put, self._clock, self._undo)
         served = open_web(self._settings, self._ledger, self._shown, self._healthz)
         self._undo.append(served.stop)
         self.url = served.url
-        self._spans = open_spans(self._settings, self.keeper.put, self._clock, self._undo)
 
     def _watch_processes(self) -> None:
         self._families.watch(self._metering.pids)

@@ -9,7 +9,7 @@ import pytest
 
 import inferwatt
 from inferwatt.clients import border
-from inferwatt.clients.libraries import host_of
+from inferwatt.clients.hosts import host_of
 from tests.test_layout import foreign, loaded_by
 
 

@@ -1,5 +1,8 @@
 """Spans of a real GenAI instrumentation, by OpenTelemetry's real exporter, at a real agent."""
 
+import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ import inferwatt
 from inferwatt import sdk
 from inferwatt.clients import telling
 from tests.instrument import ways
-from tests.instrument.answers import OUTPUT, PROMPT
+from tests.instrument.answers import CACHED, OUTPUT, PROMPT
 from tests.instrument.apis import Apis
 from tests.real.children import AgentProcess
 from tests.real.conftest import free_port
@@ -89,6 +92,25 @@ def test_spans_become_estimates_once(
     rows = get_json(f"{agent.url}/v1/requests")["requests"]
     assert {row["response_id"] for row in rows} == {span.attributes["gen_ai.response.id"] for span in made}
     assert {row["provenance"] for row in rows} == {"estimated"}
+
+
+def test_openllmetrys_spans_are_read_too(agent: Taking, apis: Apis) -> None:
+    """It tells cached tokens, and the address by its own name; our figures are found in its streams."""
+    traces = f"http://127.0.0.1:{agent.port}/v1/traces"
+    run = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.instrument.openllmetry", apis.url, traces],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "INFERWATT_SOCKET": f"{agent.home}/nobody.sock"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wait_for("two calls", lambda: total(samples(agent.url), REQUESTS) == 2)
+    page = samples(agent.url)
+
+    assert run.stdout.split() == ["estimated", "estimated"]
+    assert total(page, "inferwatt_estimated_tokens_total", kind="cached") == 2 * CACHED
+    assert total(page, "inferwatt_estimated_tokens_total", kind="output") == 2 * OUTPUT
 
 
 def test_a_call_that_two_tell_of_is_one(

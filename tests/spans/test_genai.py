@@ -79,6 +79,8 @@ def test_older_conventions_are_read() -> None:
         ({"server.address": None, "gen_ai.response.model": "my-llama"}, Said.UNKNOWN_SERVER),
         ({"server.address": None, "gen_ai.response.model": "gpt-oss-120b"}, Said.UNKNOWN_SERVER),
         ({"server.address": None}, Said.TAKEN),
+        ({"server.address": None, "gen_ai.openai.api_base": "http://127.0.0.1:8000/v1/"}, Said.OWN_SERVER),
+        ({"server.address": None, "gen_ai.openai.api_base": "https://api.openai.com/v1/"}, Said.TAKEN),
         ({"inferwatt.request_id": "e0:1"}, Said.MEASURED),
         ({"gen_ai.operation.name": "invoke_agent"}, Said.OTHER),
         ({"gen_ai.operation.name": "execute_tool"}, Said.OTHER),

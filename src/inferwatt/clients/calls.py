@@ -150,6 +150,11 @@ known = Known()
 
 
 def energy_of(answer: object) -> CallEnergy | None:
-    """Return what the call took that gave this answer or stream; None where it goes on, or was not instrumented."""
+    """Return what the call took that gave this answer or stream; None where it goes on, or was not instrumented.
+
+    Other instrumentations put a stream into one of their own, which says what it holds.
+    """
     end_what_is_left()
-    return known.find(answer)
+    found = known.find(answer)
+    inner = getattr(answer, "__wrapped__", None) if found is None else None
+    return found if inner is None else known.find(inner)

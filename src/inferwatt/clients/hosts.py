@@ -1,7 +1,9 @@
 """Whose server a call goes to: one's own, which its own meter sees, or a managed API's, and which. Pure."""
 
+import re
 from ipaddress import ip_address
 
+_URL_HOST = re.compile(r"^[a-z]+://(?:[^/@]*@)?(\[[^\]]*\]|[^/:?#]*)", re.IGNORECASE)
 OWN_NAMES = (".local", ".localhost", ".internal", ".lan", ".svc", ".cluster.local", ".home.arpa", ".test")
 """RFC 6761, 6762, 8375 and 9476, and what Kubernetes and offices use."""
 
@@ -36,6 +38,12 @@ SPELLINGS = {
     "xai": "x_ai",
 }
 """What older conventions (`gen_ai.system`) and libraries call them."""
+
+
+def host_of(url: object) -> str:
+    """Return the host in a URL, whatever object stands for it; empty where there is none."""
+    found = _URL_HOST.match(str(url or ""))
+    return found.group(1).strip("[]").lower() if found else ""
 
 
 def is_own(host: str) -> bool:

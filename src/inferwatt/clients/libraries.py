@@ -13,12 +13,11 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from inferwatt.clients.hosts import is_own, spelled
+from inferwatt.clients.hosts import host_of, is_own, spelled
 from inferwatt.clients.life import Asked
 from inferwatt.clients.streams import Answer, Ask, looking_on, looking_on_async
 
 _CALLS = re.compile(r"/(?:chat/completions|completions|responses|embeddings|messages|complete)$")
-_URL_HOST = re.compile(r"^[a-z]+://(?:[^/@]*@)?(\[[^\]]*\]|[^/:?#]*)", re.IGNORECASE)
 _BEDROCK = frozenset({"Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream"})
 
 _SELF_HOSTED = frozenset({"ollama", "ollama_chat", "hosted_vllm", "vllm", "llamafile", "lm_studio", "xinference"})
@@ -37,12 +36,6 @@ class Place:
     method: str
     ask: Ask
     wrap: Wrap
-
-
-def host_of(url: object) -> str:
-    """Return the host in a URL, whatever object stands for it; empty where there is none."""
-    found = _URL_HOST.match(str(url or ""))
-    return found.group(1).strip("[]").lower() if found else ""
 
 
 def named(name: str) -> Callable[[ModuleType], Any]:

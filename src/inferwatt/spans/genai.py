@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from inferwatt.answering.usage import tokens
-from inferwatt.clients.hosts import is_own, provider_of, spelled
+from inferwatt.clients.hosts import host_of, is_own, provider_of, spelled
 from inferwatt.records import UNKNOWN_TENANT, Outcome, Request
 from inferwatt.spans.decoding import CLIENT, Span, Value
 from inferwatt.wire import MAX_INTEGER, MAX_TEXT_CHARACTERS, REFUSED_CHARACTERS
@@ -67,7 +67,7 @@ class Reader:
 
     def _provider(self, said: Mapping[str, Value]) -> str:
         """Return which managed API was asked; empty where it was none."""
-        host = str(said.get("server.address", "")).lower()
+        host = _host(said)
         named = spelled(str(said.get("gen_ai.provider.name") or said.get("gen_ai.system") or ""))
         if host in self._managed:
             return _text(named or host)
@@ -109,9 +109,14 @@ def _judged(span: Span, provider: str, model: str) -> Said:
         return Said.MEASURED
     if not provider:
         return Said.OWN_SERVER
-    if "server.address" not in said and provider in OF_THEIR_OWN and not OF_THEIR_OWN[provider].match(model):
+    if not _host(said) and provider in OF_THEIR_OWN and not OF_THEIR_OWN[provider].match(model):
         return Said.UNKNOWN_SERVER
     return Said.TAKEN if 0 <= span.start_unix_ns <= span.end_unix_ns <= MAX_INTEGER else Said.MALFORMED
+
+
+def _host(said: Mapping[str, Value]) -> str:
+    """Return where a call went: OpenLLMetry tells the address that its client was given."""
+    return str(said.get("server.address") or "").lower() or host_of(said.get("gen_ai.openai.api_base"))
 
 
 def _model(said: Mapping[str, Value]) -> str:
