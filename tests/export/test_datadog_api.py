@@ -116,7 +116,7 @@ def test_points_older_than_an_hour_are_given_up_and_counted() -> None:
 def test_what_is_too_large_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither limit is exceeded, 413 halves further, and each series arrives once."""
     monkeypatch.setattr(datadog_api, "MOST_PACKED_BYTES", 2_000)
-    tenants: dict[Labels, float] = {(f"tenant-{number}-{number * 7919 % 9973}", "m", "measured"): number for number in range(500)}
+    tenants: dict[Labels, float] = {(f"tenant-{n * 7919 % 9973}", "m", "measured"): n for n in range(500)}
     page = Snapshot({"inferwatt_tenant_energy_joules_total": tenants}, {}, LIVE)
     with listening() as intake:
         exporter = opened(intake)

@@ -26,6 +26,8 @@ from inferwatt.snapshot import Labels, Snapshot
 OLDEST_SECONDS: Final = 3600 - 60
 """Datadog refuses what is more than an hour old; a minute is left for the way."""
 LONGEST_TAG: Final = 200
+RENAMED: Final = {"version": "release"}
+"""Labels that mean something else as a tag: `version` is that of the service, to all of Datadog."""
 _PREFIX: Final = "inferwatt_"
 _NO_TAG: Final = re.compile(r"[^\w\-:/.]")
 """What a tag may not hold becomes an underscore, as in Datadog's own clients."""
@@ -144,7 +146,8 @@ def _counted(metric: Metric) -> dict[str, _Counted]:
     return {}
 
 
-_COUNTED: Final = {name: counted for metric in CATALOG.values() for name, counted in _counted(metric).items()}
+_OURS: Final = [metric for metric in CATALOG.values() if metric.name.startswith(_PREFIX)]
+_COUNTED: Final = {name: counted for metric in _OURS for name, counted in _counted(metric).items()}
 
 
 def _totals(snapshot: Snapshot) -> Iterator[tuple[str, Mapping[Labels, float]]]:
@@ -196,7 +199,7 @@ def _shown(model: str, server: str, provenance: str, known: Mapping[Labels, obje
 @lru_cache(maxsize=50_000)
 def tags_of(names: tuple[str, ...], labels: Labels) -> tuple[str, ...]:
     """Return labels as tags; an empty one is no tag."""
-    return tuple(tag(f"{name}:{value}") for name, value in zip(names, labels, strict=True) if value)
+    return tuple(tag(f"{RENAMED.get(name, name)}:{value}") for name, value in zip(names, labels, strict=True) if value)
 
 
 def tag(text: str) -> str:
@@ -206,6 +209,5 @@ def tag(text: str) -> str:
 
 def told_names() -> frozenset[str]:
     """Return the name of everything that can be told: what a dashboard may ask for."""
-    shown = [m for m in CATALOG.values() if m.name.startswith(_PREFIX)]
-    plain = {name_of(m) for m in shown if m.kind in {Kind.GAUGE, Kind.INFO}}
+    plain = {name_of(metric) for metric in _OURS if metric.kind in {Kind.GAUGE, Kind.INFO}}
     return frozenset(_COUNTED) | plain | {name_of(_REQUEST_JOULES), name_of(_TOKEN_JOULES)}
