@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.answering.usage import NOTHING, Used
-from inferwatt.clients.reading import figure, got, read
+from inferwatt.clients.reading import figure, got, is_output, read
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -99,6 +99,25 @@ def test_a_servers_figure_is_found_where_it_is() -> None:
     assert figure({"response": {"inferwatt": ours}}) == ours
     assert figure({"inferwatt": {"energy_joules": 2.0}}) is None
     assert figure({"inferwatt": "text"}) is None
+
+
+@pytest.mark.parametrize(
+    ("piece", "is_one"),
+    [
+        (namespace({"choices": []}), True),
+        (namespace({"type": "content_block_delta"}), True),
+        (namespace({"type": "response.output_text.delta"}), True),
+        (namespace({"type": "message_delta"}), False),
+        (namespace({"type": "message_start"}), False),
+        (namespace({"type": "response.created"}), False),
+        ({"contentBlockDelta": {}}, True),
+        ({"chunk": {"bytes": b""}}, True),
+        ({"messageStop": {}}, False),
+    ],
+)
+def test_which_pieces_of_a_stream_bring_output(piece: object, is_one: bool) -> None:
+    """Where a stream tells no tokens, these are counted."""
+    assert is_output(piece) is is_one
 
 
 class Both(dict[str, Any]):

@@ -93,12 +93,16 @@ def test_a_server_that_we_meter_is_not_estimated_too(more: Mapping[str, Any], sa
     assert reader().read(span(attributes), OFFSET_NS)[0] is said
 
 
-def test_the_server_decides_who_the_provider_is() -> None:
+@pytest.mark.parametrize(
+    ("host", "provider"),
+    [("api.groq.com", "groq"), ("api.together.xyz", "api.together.xyz"), ("api.openai.com", "openai")],
+)
+def test_the_server_decides_who_the_provider_is(host: str, provider: str) -> None:
     """A client of OpenAI's that asks Groq asks Groq."""
-    _, request = reader().read(span({**CALL, "server.address": "api.groq.com"}), OFFSET_NS)
+    _, request = reader().read(span({**CALL, "server.address": host}), OFFSET_NS)
 
     assert request is not None
-    assert request.provider == "groq"
+    assert request.provider == provider
 
 
 def test_a_span_above_a_call_is_not_another_one() -> None:

@@ -58,9 +58,9 @@ class Call:
     def piece(self, piece: object) -> None:
         """Take one piece of a stream."""
         if self._is_open:
-            self.pieces += 1
             if self.first_ns is None:
                 self.first_ns = time.monotonic_ns()
+            self.pieces += bool(guarded("an answer", reading.is_output, piece))
             self.see(piece)
 
     def end(self, outcome: Outcome | None = None) -> None:

@@ -15,6 +15,8 @@ _PLAIN = ("id", "model", "type", "timings", "details", "error")
 _NESTED = ("response", "message")
 _INVOCATION = "amazon-bedrock-invocationMetrics"
 MOST_EVENT_BYTES = 1 << 20
+_NO_OUTPUT = frozenset({"messageStart", "contentBlockStart", "contentBlockStop", "messageStop", "metadata"})
+"""Events of Bedrock's ConverseStream."""
 _PYDANTIC = ("__pydantic_extra__", "__pydantic_private__")
 
 
@@ -27,6 +29,14 @@ def read(answer: object) -> Used:
     if isinstance(answer, Mapping) and ("ResponseMetadata" in answer or "metadata" in answer or "chunk" in answer):
         return _bedrock(answer)
     return usage.used(_told(answer))
+
+
+def is_output(piece: object) -> bool:
+    """Say whether a piece of a stream brings output: some protocols name what does, the others' pieces all may."""
+    kind = got(piece, "type")
+    if isinstance(kind, str):
+        return kind.endswith("delta") and kind != "message_delta"
+    return not isinstance(piece, dict) or piece.keys().isdisjoint(_NO_OUTPUT)
 
 
 def figure(answer: object) -> Mapping[str, Any] | None:

@@ -72,7 +72,8 @@ class Reader:
         if host in self._managed:
             return _text(named or host)
         if host:
-            return "" if is_own(host) else _text(provider_of(host, named))
+            usual = "" if named in OF_THEIR_OWN else named  # their clients ask anybody
+            return "" if is_own(host) else _text(provider_of(host, usual))
         return "" if named in SELF_HOSTED else _text(named)
 
     def _request(self, span: Span, provider: str, model: str, offset_ns: int) -> Request:
