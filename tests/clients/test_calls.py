@@ -88,6 +88,14 @@ def test_answers_are_remembered_as_long_as_they_live() -> None:
     assert known.find(Thing()) is None
 
 
+def test_plain_text_cannot_be_remembered_and_is_no_error() -> None:
+    """Nobody is told a figure of another text that happens to be there."""
+    known = Known()
+    known.add("Hello", [made(1.0)])
+
+    assert known.find("Hello") is None
+
+
 def test_a_call_ends_once() -> None:
     """What comes after its end changes nothing."""
     call = Call(Asked("openai", "gpt-4o", "api.openai.com"))

@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self._say(404, {})
 
-    def _say(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
+    def _say(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         for name, value in {"content-type": "application/json", "content-length": str(len(data))}.items():
@@ -120,6 +120,15 @@ class Handler(BaseHTTPRequestHandler):
         pieces = (first, generated(model, usage=False, name=name), generated(model, name=name))
         self._stream("text/event-stream", (f"data: {json.dumps(one)}\r\n\r\n".encode() for one in pieces))
 
+    def tgi(self, _model: str, body: dict[str, Any]) -> None:
+        """TGI's own form, with details where they are asked for."""
+        told: dict[str, Any] = {"generated_text": "Hello."}
+        if body["parameters"].get("details"):
+            prefill = [{"id": number, "text": "t", "logprob": 0.0} for number in range(PROMPT)]
+            counts = {"finish_reason": "length", "generated_tokens": OUTPUT, "seed": None}
+            told["details"] = {**counts, "prefill": prefill, "tokens": []}
+        self._say(200, [told])
+
     def converse(self, _model: str, _body: dict[str, Any]) -> None:
         """Bedrock's Converse."""
         self._say(200, CONVERSED, {"x-amzn-RequestId": "r1"})
@@ -149,6 +158,7 @@ _ANSWERS: dict[str, Any] = {
     "/embeddings": Handler.embeddings,
     ":generateContent": Handler.generate,
     ":streamGenerateContent": Handler.generate_stream,
+    "/tgi": Handler.tgi,
     "/converse": Handler.converse,
     "/converse-stream": Handler.converse_stream,
     "/invoke": Handler.invoke,

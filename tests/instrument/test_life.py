@@ -5,6 +5,7 @@ import gc
 import threading
 from typing import Any
 
+import huggingface_hub
 import openai
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 import inferwatt
 from inferwatt.records import Outcome, Provenance
 from tests.instrument import ways
+from tests.instrument.answers import OUTPUT, PROMPT
 from tests.instrument.apis import Apis
 from tests.instrument.ways import MESSAGES
 
@@ -173,6 +175,18 @@ def test_totals_keep_provenances_apart(apis: Apis) -> None:
     }
     assert made.totals[Provenance.MEASURED].energy_joules == 2.5
     assert made.unknown == 0
+
+
+def test_an_answer_that_is_plain_text(apis: Apis) -> None:
+    """huggingface_hub's text_generation returns text: it is a call all the same, with tokens where it has details."""
+    client = huggingface_hub.InferenceClient(f"{apis.url}/tgi")
+    with inferwatt.calls() as made:
+        text = client.text_generation("Hello")
+        whole = client.text_generation("Hello", details=True)
+
+    assert (text, whole.generated_text) == ("Hello.", "Hello.")
+    assert [(call.prompt_tokens, call.output_tokens) for call in made] == [(None, None), (PROMPT, OUTPUT)]
+    assert [call.state for call in made] == ["unknown", "final"]
 
 
 # Servers of one's own.

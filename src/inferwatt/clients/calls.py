@@ -136,9 +136,10 @@ class Known:
         self._by_id: dict[int, tuple[weakref.ref[Any], list[CallEnergy]]] = {}
 
     def add(self, answer: object, ended: list[CallEnergy]) -> None:
-        """Note which call an answer is of: `ended` holds what it took, once it has ended."""
+        """Note which call an answer is of: `ended` holds what it took, once it has ended. Plain text is not noted."""
         key = id(answer)
-        self._by_id[key] = weakref.ref(answer, lambda _: self._by_id.pop(key, None)), ended
+        with suppress(TypeError):  # it cannot be referred to without being kept
+            self._by_id[key] = weakref.ref(answer, lambda _: self._by_id.pop(key, None)), ended
 
     def find(self, answer: object) -> CallEnergy | None:
         """Return what the call of an answer took."""
