@@ -61,6 +61,24 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(folder: Path, desk: D
         assert gateway.ask({"model": "m", "unavailable": 99}).status == 503
 
 
+def test_another_server_stands_in_for_a_busy_one(folder: Path, server: StandIn, desk: Desk) -> None:
+    """A 503 of one is no answer as long as the next may have one."""
+    server.ask({"model": "m"})
+    with (
+        StandIn(folder / "full") as full,
+        Gateway(folder / "full", [full.url, server.url], agent=str(folder / "agent.sock")) as gateway,
+    ):
+        answer = gateway.ask({"model": "m", "unavailable": 1})
+        records = desk.ended_all(2, answer.name)
+
+        assert answer.status == 200
+        assert full.seen()["calls"] == 1
+    assert {(one.engine, one.outcome) for one in records} == {
+        (full.url, Outcome.FAILED),
+        (server.url, Outcome.FINISHED),
+    }
+
+
 def test_a_connection_that_was_closed_meanwhile_is_opened_again(folder: Path, desk: Desk) -> None:
     """A server that began anew has forgotten the connections that were kept open: nobody notices."""
     port = free_port()

@@ -86,7 +86,7 @@ class Gateway:
         named, path = split_path(scope["raw_path"].decode("latin-1"))
         peer = (scope.get("client") or ("",))[0]
         if path in paths.HEALTH and scope["method"] in {"GET", "HEAD"}:
-            await say(send, 200, {"status": "ok", "counts": self.counts + self._desk.counts})
+            await say(send, 200, {"status": "ok", "counts": {**self._desk.counts, **self.counts}})
             return
         self._check_page(told)
         visit = Visit(scope, told, self._tenant(told, named, peer), path, receive, send)
@@ -107,11 +107,12 @@ class Gateway:
 
     def _check_page(self, told: Mapping[str, str]) -> None:
         """Refuse what a web page asks of a gateway that needs no key: by another site's page, or by a name made up."""
-        host = told.get("host", "").rpartition(":")[0] if PORT.search(told.get("host", "")) else told.get("host", "")
-        is_ours = host.strip("[]").lower() in LOOPBACK or host.lower() in self._config.allowed_hosts
-        if not self._needs_key and not is_ours:
+        if self._needs_key:
+            return
+        host = PORT.sub("", told.get("host", "")).strip("[]").lower()
+        if host not in LOOPBACK and host not in self._config.allowed_hosts:
             raise Refused(421, "this gateway does not go by that host name", "Add it to gateway.allowed_hosts.")
-        if not self._needs_key and told.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        if told.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
             raise Refused(403, "another web page asked for this", "Set gateway.tenants.keys_file, and use a key.")
 
     def _tenant(self, told: Mapping[str, str], named: str | None, peer: str) -> str:
