@@ -221,14 +221,15 @@ def test_the_window_shows_what_was_gained_in_it() -> None:
     assert model.output_tokens_per_second == pytest.approx(4.0)
 
 
-def test_the_newest_requests_are_shown_first_and_only_the_last_hundred() -> None:
-    """The page's list is bounded, newest first."""
+def test_the_newest_requests_are_shown_first_and_only_the_last_ones() -> None:
+    """The list is bounded, newest first, and how many there were in all is told."""
     stage = Stage()
-    for number in range(120):
+    for number in range(520):
         stage.request(f"r{number}", part(0, UJ, 0))
+    live = stage.live()
 
-    shown = [row.request for row in stage.live().requests]
-    assert shown == [f"r{number}" for number in range(119, 19, -1)]
+    assert [row.request for row in live.requests] == [f"r{number}" for number in range(519, 19, -1)]
+    assert live.requests_ended == 520
 
 
 def test_a_request_without_joules_shows_none() -> None:

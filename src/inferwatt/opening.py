@@ -32,6 +32,7 @@ from inferwatt.web.access import is_loopback, open_access, split_listen
 from inferwatt.web.guard import sees_details
 from inferwatt.web.live import make_app
 from inferwatt.web.server import Serving, serve
+from inferwatt.web.stream import Seats
 
 
 def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledger | None, tuple[Lack, ...]]:
@@ -78,6 +79,7 @@ def open_web(
     ledger: Ledger | None,
     snapshot: Callable[[], Snapshot],
     health: Callable[[], Mapping[str, object]],
+    seats: Seats,
 ) -> Serving:
     """Serve the page, the metrics and the API from a thread of their own.
 
@@ -91,6 +93,7 @@ def open_web(
         static_dir=Path(__file__).parent / "web" / "static",
         access=open_access(settings.web),
         process=read_process,
+        seats=seats,
     )
     return serve(app, settings.web.listen)
 

@@ -39,6 +39,7 @@ from inferwatt.sources.again import searching_again
 from inferwatt.sources.families import Families
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import Sampler
+from inferwatt.web.stream import Seats
 
 log = logging.getLogger("inferwatt")
 
@@ -78,6 +79,7 @@ class Agent:
         self._find_sources = find_sources
         self._serve_http = serve_http
         self._boot_id = boot_id()
+        self._seats = Seats()
         self._host = os.environ.get("INFERWATT_NODE_NAME") or socket.gethostname()
         self._families = Families(settings.sources.proc_root)
         self._stopping = threading.Event()
@@ -183,7 +185,7 @@ class Agent:
 
     def _start_web(self) -> None:
         self._spans = open_spans(self._settings, self.keeper.put, self._clock, self._undo)
-        served = open_web(self._settings, self._ledger, self._shown, self._healthz)
+        served = open_web(self._settings, self._ledger, self._shown, self._healthz, self._seats)
         self._undo.append(served.stop)
         self.url = served.url
 
@@ -278,9 +280,7 @@ class Agent:
         return self._scraper.health()
 
     def _bring_in(self, books: Books) -> frozenset[str]:
-        if self._ledger is not None:
-            vitals.bring_in_ledger(self._ledger, books)
-        vitals.bring_in_exports(self._outlets.health(), books)
+        vitals.bring_in_own(self._ledger, self._outlets.health(), self._seats, books)
         vitals.bring_in_spans(self._spans, books)
         return vitals.bring_in(self, books, self._found.asked)
 

@@ -150,7 +150,7 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class LiveView:
-    """What the page and the terminal show."""
+    """What the page and the terminal show: `requests` are the last ones, newest first, of `requests_ended` in all."""
 
     unix_seconds: float
     started_unix_seconds: float
@@ -162,6 +162,7 @@ class LiveView:
     requests: tuple[RequestView, ...]
     lacks: tuple[Lack, ...]
     accounts: tuple[AccountView, ...]
+    requests_ended: int = 0
 
 
 @dataclass(frozen=True, slots=True)

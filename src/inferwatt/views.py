@@ -11,7 +11,7 @@ from inferwatt.snapshot import DeviceView, LiveView, ModelView, RequestView, Ten
 from inferwatt.tallies import AccountSum, EnergySum, WorkCount
 from inferwatt.units import NS_PER_SECOND, joules, seconds, watts
 
-_KEPT_REQUESTS = 100
+_KEPT_REQUESTS = 500
 _WINDOW_NS = 30 * NS_PER_SECOND
 _POWER_NS = NS_PER_SECOND
 
@@ -45,6 +45,7 @@ class Views:
         self._counts: dict[tuple[str, str], WorkCount] = {}
         self._tenant_counts: dict[str, WorkCount] = {}
         self._requests: deque[RequestView] = deque(maxlen=_KEPT_REQUESTS)
+        self._requests_ended = 0
         self._marks: deque[_Mark] = deque()
         self._accounts: dict[str, AccountSum] = {}
 
@@ -116,6 +117,7 @@ class Views:
                 known.split_uj2 += half_uj * half_uj
                 known.settled_uj += part.energy_uj
         self._requests.appendleft(request_view(request, energy, server, end_unix_seconds))
+        self._requests_ended += 1
 
     def mark(self, now_ns: int) -> None:
         """Remember what stands now; call it about once a second."""
@@ -155,6 +157,7 @@ class Views:
             requests=tuple(self._requests),
             lacks=(),
             accounts=tuple(account.view(provenance) for provenance, account in self._accounts.items()),
+            requests_ended=self._requests_ended,
         )
 
     def _device_view(self, view: _Device, stale: frozenset[str]) -> DeviceView:

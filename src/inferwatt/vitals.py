@@ -17,6 +17,7 @@ from inferwatt.sources import Found
 from inferwatt.sources.health import SamplerHealth
 from inferwatt.sources.sampler import USAGE
 from inferwatt.units import NS_PER_SECOND
+from inferwatt.web.stream import Seats
 
 MOST_LACKS_TOLD = 5
 STALLED_NS = 10 * NS_PER_SECOND
@@ -61,6 +62,15 @@ def bring_in(rooms: Rooms, books: Books, asked: Iterable[str]) -> frozenset[str]
         books.count_to("inferwatt_scrapes_total", (target.name,), target.pages + target.failures)
         books.count_to("inferwatt_scrape_failures_total", (target.name, "page"), target.failures)
     return frozenset(source.device for source in sampler.sources if source.stale)
+
+
+def bring_in_own(ledger: Ledger | None, outlets: Iterable[OutletHealth], seats: Seats, books: Books) -> None:
+    """Bring in how the agent's own ways out are: the ledger, the exporters, the live stream."""
+    if ledger is not None:
+        bring_in_ledger(ledger, books)
+    bring_in_exports(outlets, books)
+    books.gauge("inferwatt_live_readers", (), sum(seats.taken.values()))
+    books.count_to("inferwatt_live_readers_dropped_total", (), seats.dropped)
 
 
 def bring_in_ledger(ledger: Ledger, books: Books) -> None:

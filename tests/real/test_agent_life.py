@@ -133,7 +133,7 @@ def test_it_ends_while_somebody_watches(tmp_path: Path) -> None:
         watcher = http.client.HTTPConnection(agent.url.removeprefix("http://"), timeout=10)
         watcher.request("GET", "/v1/live")
         stream = watcher.getresponse()
-        assert stream.readline().startswith(b"data: {")
+        assert stream.readline() == b"event: window\n"
         status = agent.end(timeout_seconds=STOP_SECONDS)
         with suppress(ConnectionResetError, http.client.IncompleteRead):
             while stream.readline():

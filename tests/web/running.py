@@ -1,6 +1,7 @@
 """A real server on a free port for the tests of the web room, and small clients."""
 
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from inferwatt.snapshot import (
 from inferwatt.web.access import Access, WebConfig, open_access
 from inferwatt.web.live import make_app
 from inferwatt.web.server import Serving, serve
+from inferwatt.web.stream import Seats
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -80,7 +82,7 @@ def running(
     access: Access,
     *,
     static_dir: Path | None = None,
-    most_readers: int = 64,
+    seats: Seats | None = None,
     period_seconds: float = 0.01,
     listen: str = "127.0.0.1:0",
 ) -> Iterator[Serving]:
@@ -92,7 +94,7 @@ def running(
         static_dir=static_dir,
         access=access,
         process=lambda: {"process_open_fds": 3},
-        most_readers=most_readers,
+        seats=seats,
         period_seconds=period_seconds,
     )
     serving = serve(app, listen)
@@ -122,6 +124,23 @@ class Reader:
         self.connection = http.client.HTTPConnection(serving.host, serving.port, timeout=10)
         self.connection.request("GET", "/v1/live", headers=dict(headers or {}))
         self.answer = self.connection.getresponse()
+
+    def data(self) -> bytes:
+        """Return the data of the next event; nothing at the end."""
+        while (line := self.line()) and not line.startswith(b"data: "):
+            pass
+        return line.removeprefix(b"data: ")
+
+    def event(self) -> tuple[str, str, dict[str, Any]]:
+        """Return the next event as an EventSource has it: its name, its id and its data."""
+        fields: dict[str, str] = {}
+        while not (line := self.answer.readline().decode()).startswith(("event:", "id:", "data:")):
+            assert line, "the stream ended"
+        while line.strip():
+            name, _, value = line.partition(": ")
+            fields[name] = value.removesuffix("\n")
+            line = self.answer.readline().decode()
+        return fields["event"], fields["id"], json.loads(fields["data"])
 
     def line(self) -> bytes:
         """Return the next line that is not empty; nothing at the end."""

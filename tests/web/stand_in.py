@@ -34,6 +34,7 @@ class StandIn:
             self.port: int = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._last: bytes | None = None
+        self._pushed = 0
         self._streams: set[asyncio.Queue[bytes | None]] = set()
 
     def start(self) -> None:
@@ -59,7 +60,8 @@ class StandIn:
     def push(self, *views: LiveView, restricted: bool = False) -> None:
         """Send views to every open stream; `restricted` is the mark that the web server adds."""
         for view in views:
-            self._last = encoded(view, restricted)
+            self._pushed += 1
+            self._last = encoded(view, restricted, f"{self._pushed}")
             self._loop.call_soon_threadsafe(self._send, self._last)
 
     def _send(self, data: bytes | None) -> None:
@@ -97,10 +99,14 @@ class StandIn:
             self._streams.discard(mine)
 
 
-def encoded(view: LiveView, restricted: bool) -> bytes:
-    """One server-sent event."""
-    fields = msgspec.to_builtins(view)
-    return b"data: " + msgspec.json.encode(fields | {"restricted": True} if restricted else fields) + b"\n\n"
+def encoded(view: LiveView, restricted: bool, start: str) -> bytes:
+    """Return a view's requests and its window as events; with another `start` no request was told before."""
+    fields = msgspec.to_builtins(view) | {"restricted": restricted}
+    told = [("request", each) for each in reversed(fields.pop("requests"))] + [("window", fields)]
+    return b"".join(
+        f"event: {name}\nid: {start}-{number}\ndata: {msgspec.json.encode(data).decode()}\n\n".encode()
+        for number, (name, data) in enumerate(told, 1)
+    )
 
 
 async def strict(request: Request, call_next: RequestResponseEndpoint) -> Response:

@@ -261,6 +261,8 @@ _HEALTH = (
         ("exporter",),
         "seconds",
     ),
+    gauge("inferwatt_live_readers", "Readers of the live stream."),
+    counter("inferwatt_live_readers_dropped_total", "Readers of the live stream that were dropped: they did not read."),
     info("inferwatt_build_info", "The version of inferwatt and of its Python.", ("version", "python_version")),
 )
 

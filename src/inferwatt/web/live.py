@@ -7,7 +7,6 @@ change at most once a second here: faster ones would tell a stranger what the ma
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -25,12 +24,12 @@ from inferwatt.snapshot import LiveView, Snapshot
 from inferwatt.units import nanoseconds
 from inferwatt.web.access import Access
 from inferwatt.web.assets import Asset, plain_page, read_assets
+from inferwatt.web.events import Frames, Reader, encode_view, schema
 from inferwatt.web.guard import Guard, Refusal, sees_details
 from inferwatt.web.stream import PERIOD_SECONDS, LiveStream, Seats
 
 _log = logging.getLogger(__name__)
 
-MOST_READERS: Final = 64
 MOST_REQUESTS: Final = 1000
 USUAL_REQUESTS: Final = 50
 JSON: Final = "application/json"
@@ -65,6 +64,7 @@ class Shown:
         self._until_ns = monotonic_ns()
         self._held: Snapshot | None = None
         self._made: dict[tuple[str, bool, bool], bytes] = {}
+        self.frames = Frames()
 
     def newest(self) -> Snapshot:
         """Return the snapshot to show now."""
@@ -73,6 +73,7 @@ class Shown:
             newest = self._snapshot()
             if newest is not self._held:
                 self._held, self._made = newest, {}
+                self.frames.show(newest.live)
                 self._until_ns = now_ns + self._period_ns
         return self._held
 
@@ -89,23 +90,15 @@ class Shown:
         live = self.newest().live
         return self._keep(("view", False, details), lambda: encode_view(live, details=details))
 
-    def event(self, *, details: bool) -> bytes:
-        """Return the live view as a server-sent event."""
-        view = self.view(details=details)
-        return self._keep(("event", False, details), lambda: b"data: " + view + b"\n\n")
+    def live(self) -> LiveView:
+        """Return the live view to show now."""
+        return self.newest().live
 
     def _keep(self, key: tuple[str, bool, bool], make: Callable[[], bytes]) -> bytes:
         made = self._made.get(key)
         if made is None:
             made = self._made[key] = make()
         return made
-
-
-def encode_view(live: LiveView, *, details: bool) -> bytes:
-    """Return a live view as JSON, with what may be shown."""
-    shown = live if details else replace(live, tenants=(), requests=())
-    restricted = b"false" if details else b"true"
-    return msgspec.json.encode(shown)[:-1] + b',"restricted":' + restricted + b"}"
 
 
 class Live:
@@ -161,15 +154,19 @@ class Live:
         return Response(msgspec.json.encode(health), 200 if well else 503, NO_STORE, JSON)
 
     async def live(self, request: Request) -> ASGIApp:
-        """Push the live view."""
+        """Push what stands, and each request that ends."""
         details = self.details(request)
         if request.method == "HEAD":
             return Response(headers=NO_STORE, media_type="text/event-stream")
         if not self.seats.take(details):
             return Refusal(503, "too many readers", "try again in a moment, or GET /v1/snapshot", {"retry-after": "5"})
-        return LiveStream(
-            lambda: self.shown.event(details=details), lambda: self.seats.leave(details), self.period_seconds
-        )
+        last_event_id = request.headers.get("last-event-id", "")
+        reader = Reader(self.shown.live, self.shown.frames, details, last_event_id)
+        return LiveStream(reader, self.seats, details, self.period_seconds)
+
+    async def schema(self, _request: Request) -> Response:
+        """Give the schema of the stream's events."""
+        return Response(msgspec.json.encode(schema()), media_type="application/schema+json")
 
     async def snapshot(self, request: Request) -> Response:
         """Give the live view once."""
@@ -212,7 +209,7 @@ def make_app(
     access: Access,
     process: Callable[[], Mapping[str, float]] = dict,
     monotonic_ns: Callable[[], int] = time.monotonic_ns,
-    most_readers: int = MOST_READERS,
+    seats: Seats | None = None,
     period_seconds: float = PERIOD_SECONDS,
 ) -> Guard:
     """Return the application.
@@ -225,18 +222,19 @@ def make_app(
         access: who may see what (`access.open_access`).
         process: the `process_*` families (`export.process.read_process`).
         monotonic_ns: the clock.
-        most_readers: live streams at once.
+        seats: who may read the live stream at once, and how many were dropped.
         period_seconds: how often figures change.
     """
     shown = Shown(snapshot, process, monotonic_ns, period_seconds)
     assets = read_assets(static_dir)
-    live = Live(shown, find_requests, health, assets, access, Seats(most_readers), period_seconds)
+    live = Live(shown, find_requests, health, assets, access, seats or Seats(), period_seconds)
     routes = [
         Route("/", live.index),
         Route("/static/{name}", live.static),
         Route("/metrics", live.metrics),
         Route("/healthz", live.healthz),
         Route("/v1/live", live.live),
+        Route("/v1/live/schema", live.schema),
         Route("/v1/snapshot", live.snapshot),
         Route("/v1/requests", live.requests),
         Route("/v1/requests/{id:path}", live.request),

@@ -1,6 +1,6 @@
 /** Power by device over the last minutes, kept in the page: columns as uPlot wants them. */
 
-import type { LiveView } from "./view";
+import type { Window } from "./view";
 
 export const WINDOWS_SECONDS = [60, 300, 900] as const;
 const KEEP_SECONDS = 900;
@@ -15,7 +15,7 @@ export class History {
   /** Grows with each change: what a chart looks at to redraw. */
   version = 0;
 
-  add(view: LiveView): void {
+  add(view: Window): void {
     const last = this.unixSeconds[this.unixSeconds.length - 1];
     if (last !== undefined && view.unix_seconds < last) this.clear(); // the agent's clock was set back
     if (view.unix_seconds === last) return;

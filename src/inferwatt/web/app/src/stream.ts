@@ -1,6 +1,6 @@
 /** The live figures: one EventSource, and the words for what became of it. */
 
-import type { Pushed } from "./view";
+import type { Pushed, RequestView, Window } from "./view";
 
 export interface Link {
   state: "connecting" | "live" | "silent" | "lost";
@@ -11,6 +11,8 @@ export interface Link {
 /** The agent pushes once a second: an open connection on which this long nothing new came is opened anew. */
 const SILENCE_SECONDS = 8;
 const RETRY_SECONDS = 2;
+/** How many of the last requests are kept; a new connection is told as many. */
+const KEEP_REQUESTS = 100;
 
 /** Follow `address` until the page goes; a browser ends an EventSource for good on an HTTP error, so it is reopened. */
 export function follow(address: string, onView: (view: Pushed) => void, onLink: (link: Link) => void): void {
@@ -19,6 +21,32 @@ export function follow(address: string, onView: (view: Pushed) => void, onLink: 
   let silence = 0;
   let last: number | null = null;
   let newest = 0;
+  let start = "";
+  let ended = 0;
+  let requests: RequestView[] = [];
+
+  /** An id is the agent's start and how many requests had ended: a new connection tells some of them again. */
+  function onRequest(event: MessageEvent<string>): void {
+    const [from, number] = event.lastEventId.split("-");
+    if (from !== start) {
+      start = from ?? "";
+      ended = 0;
+      requests = [];
+    }
+    if (Number(number) <= ended) return;
+    ended = Number(number);
+    requests = [JSON.parse(event.data) as RequestView, ...requests].slice(0, KEEP_REQUESTS);
+  }
+
+  function onWindow(event: MessageEvent<string>): void {
+    const view = JSON.parse(event.data) as Window;
+    if (view.unix_seconds === newest) return; // what a new connection gets from an agent that has nothing new
+    newest = view.unix_seconds;
+    last = Date.now() / 1000;
+    watch();
+    onView({ ...view, requests });
+    onLink({ state: "live", sinceUnixSeconds: last });
+  }
 
   function lost(): void {
     window.clearTimeout(silence);
@@ -43,15 +71,8 @@ export function follow(address: string, onView: (view: Pushed) => void, onLink: 
     source = new EventSource(address);
     source.onerror = lost;
     source.onopen = watch; // a browser also connects anew by itself
-    source.onmessage = (event: MessageEvent<string>) => {
-      const view = JSON.parse(event.data) as Pushed;
-      if (view.unix_seconds === newest) return; // what a new connection gets from an agent that has nothing new
-      newest = view.unix_seconds;
-      last = Date.now() / 1000;
-      watch();
-      onView(view);
-      onLink({ state: "live", sinceUnixSeconds: last });
-    };
+    source.addEventListener("request", onRequest);
+    source.addEventListener("window", onWindow);
   }
 
   onLink({ state: "connecting", sinceUnixSeconds: null });

@@ -102,10 +102,14 @@ export interface LiveView {
   requests: RequestView[];
   lacks: Lack[];
   accounts: AccountView[];
+  requests_ended: number;
 }
 
-/** `restricted` is added by the web server: tenants and requests were left out for a reader without a token. */
-export type Pushed = LiveView & { restricted?: boolean };
+/** The event `window`. `restricted`: tenants and requests were left out for a reader without a token. */
+export type Window = Omit<LiveView, "requests"> & { restricted: boolean };
+
+/** A window with the requests of the events before it, newest first. */
+export type Pushed = Window & { requests: RequestView[] };
 
 /** Best first, as in records.py. */
 export const PROVENANCES: readonly Provenance[] = [
