@@ -43,6 +43,23 @@ class AnsweringDesk(PluggedDesk):
         return [one for one in self.told.energies if (one.request, one.final) == (name, final)]
 
 
+class RestartedDesk(AnsweringDesk):
+    """A desk that has just started beside a vLLM that runs: its plugins find it one after the other."""
+
+    def hello(self, index: int = 0, producer: str = CORE) -> None:
+        """Nobody says hello before he has found it."""
+
+    def core_found(self) -> None:
+        """The engine's plugin has found it, and tells of what ended before."""
+        super().hello()
+        self.core_ended(arrival_ns=self.now - 8 * SECOND, end_ns=self.now - 7 * SECOND)
+
+    def answers_found(self) -> None:
+        """Who answers clients has found it, and tells the same."""
+        known = {"producer": ANSWERS, "trace_id": "abc", "response_id": "chatcmpl-abc", "tenant": "acme"}
+        self.say(ended("1", self.now - 8 * SECOND, self.now - 7 * SECOND, **known), pid=50)
+
+
 @pytest.fixture
 def desk() -> AnsweringDesk:
     """A desk with plugins."""
@@ -171,11 +188,26 @@ def test_a_call_that_no_engine_knows_is_dropped(
     desk.core(OTHER, response_id="chatcmpl-xyz", trace_id="xyz")
     desk.call()
     desk.answered(outcome=outcome)
-    desk.live(3)
+    desk.live(6)
 
     assert desk.shown("inferwatt_records_dropped_total") == dropped
     assert (ANSWERS, 2) in desk.told.acks
     assert not desk.disk.rows
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_call_of_meanwhile_is_kept_once_with_its_tenant(is_first: bool) -> None:
+    """Whoever finds an agent first that has started anew: the other's word of the same call is waited for."""
+    desk = RestartedDesk()
+    finders = [desk.answers_found, desk.core_found]
+    for found in finders if is_first else reversed(finders):
+        found()
+        desk.live(2)
+    desk.live(4)
+
+    assert desk.kept().request.tenant == "acme"
+    assert len(desk.disk.rows) == 1
+    assert not desk.shown("inferwatt_records_dropped_total")
 
 
 def test_a_front_end_that_dies_leaves_the_request_to_its_engine(desk: AnsweringDesk) -> None:

@@ -158,7 +158,7 @@ def test_a_client_that_names_no_request_is_dropped_and_counted(desk: PluggedDesk
     desk.core()
     desk.live(1.0)
     desk.say(ended("mine", desk.now - SECOND, desk.now))
-    desk.live(3)
+    desk.live(5)
 
     assert (PRODUCER, 1) in desk.told.acks
     assert not desk.disk.rows

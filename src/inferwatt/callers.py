@@ -50,9 +50,11 @@ class Clients:
     Args:
         receipts: what is owed to producers.
         dropped: called for each record of which no plugin knows the request.
+        restart_ns: until when plugins may not have found this agent yet.
     """
 
-    def __init__(self, receipts: Receipts, dropped: Callable[[], None]) -> None:
+    def __init__(self, receipts: Receipts, dropped: Callable[[], None], restart_ns: int = 0) -> None:
+        self._restart_ns = restart_ns
         self._receipts = receipts
         self._dropped = dropped
         self._by_alias: dict[str, set[str]] = {}
@@ -109,7 +111,7 @@ class Clients:
                 self._receipts.done(incoming.producer, incoming.seq)
             elif call is not None and call.names:
                 self._end(incoming, call)
-            elif all_of_them or now_ns - incoming.received_ns >= WITNESS_NS:
+            elif all_of_them or now_ns >= max(incoming.received_ns + WITNESS_NS, self._restart_ns):
                 self._calls.pop(incoming.request.request, None)
                 self._close(incoming)
                 self._receipts.done(incoming.producer, incoming.seq)

@@ -36,7 +36,7 @@ importing = threading.Lock()
 class Delivery:
     """One producer: a thread, a connection, and what is not acknowledged yet."""
 
-    kind, about = "sdk", dict[str, Any]()
+    kind, about, last_retry_seconds = "sdk", dict[str, Any](), LAST_RETRY_SECONDS
 
     def __init__(self, path: str | None = None) -> None:
         """Prepare a producer; `path` is the agent's socket, else found by `endpoint.socket_path` at each attempt."""
@@ -255,7 +255,7 @@ class Delivery:
 
     def _back_off(self) -> None:
         self._retry_at = time.monotonic() + self._retry_seconds * (0.5 + os.urandom(1)[0] / 510)
-        self._retry_seconds = min(2 * self._retry_seconds, LAST_RETRY_SECONDS)
+        self._retry_seconds = min(2 * self._retry_seconds, self.last_retry_seconds)
 
     def _has_said_all(self) -> bool:
         waiting = self._updates or self._ended or self._open

@@ -220,7 +220,7 @@ class Keeper:
 
     def _meter(self, incoming: Incoming, engine: str) -> None:
         is_engines = self._plugins.is_engine(incoming.producer)
-        if not is_engines and self._plugins.is_exact(engine):
+        if not is_engines and self._plugins.is_witness(incoming, engine):
             self._plugins.witness(incoming)
             return
         taken = self._metering.request(incoming.request, engine, keeps_model=is_engines)

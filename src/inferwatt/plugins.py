@@ -21,6 +21,8 @@ HOLD_NS = 8 * NS_PER_SECOND // 10
 """How long an ended request waits for what its other witnesses say; its joules are settled later anyway."""
 ABORT_HOLD_NS = 2 * NS_PER_SECOND
 """The same for what was an abort to the engine: it may be a stop string, and a busy front end says so late."""
+RESTART_NS = 5 * NS_PER_SECOND
+"""By then all producers of a server have found an agent that has started anew."""
 LOOK_NS = NS_PER_SECOND
 UNSERVED = "vllm"
 """The server of an engine behind which nobody listens: vLLM inside a program."""
@@ -62,7 +64,8 @@ class Plugins:
         self._known: dict[str, Known] = {}
         self._held: list[tuple[int, str]] = []
         self._fronts = FrontEnds(receipts)
-        self._clients = Clients(receipts, lambda: metering.books.dropped("witness"))
+        self._restart_ns = since_ns + RESTART_NS
+        self._clients = Clients(receipts, lambda: metering.books.dropped("witness"), self._restart_ns)
 
     # Who there is.
 
@@ -105,6 +108,12 @@ class Plugins:
     def is_exact(self, engine: str) -> bool:
         """Whether a plugin tells the steps of an engine."""
         return any(known.engine == engine for known in self._plugins.values())
+
+    def is_witness(self, incoming: Incoming, engine: str) -> bool:
+        """Whether a record is of what a plugin tells, or will tell when it has found this agent."""
+        plugin = self._plugins.get(incoming.producer)
+        may_come = plugin is not None and plugin.seen.role == ANSWER and incoming.received_ns < self._restart_ns
+        return may_come or self.is_exact(engine)
 
     def sums(self, sums: Sums) -> None:
         """Take a server's own count; where a plugin tells all, it is a cross-check of the books alone.
@@ -183,7 +192,10 @@ class Plugins:
         known = self._know(incoming)
         if incoming.request.end_ns is not None:
             hold_ns = ABORT_HOLD_NS if incoming.request.outcome is Outcome.ABORTED else HOLD_NS
-            self._held.append((incoming.received_ns + hold_ns, incoming.request.request))
+            due_ns = incoming.received_ns + hold_ns
+            if incoming.request.end_ns < self._since_ns:  # nobody waits for it, and its caller may be told later
+                due_ns = max(due_ns, self._restart_ns)
+            self._held.append((due_ns, incoming.request.request))
             return []
         return [(known.with_others(), engine)]
 

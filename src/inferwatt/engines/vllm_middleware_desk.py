@@ -15,7 +15,7 @@ from inferwatt.wire_rates import RATES, rates_from_wire
 class Desk(Delivery):
     """Tells calls and hears joules, as the SDK does; and hears what tokens of its server's models cost lately."""
 
-    kind = "vllm"
+    kind, last_retry_seconds = "vllm", 2.0  # as the plugin beside it, so that an agent hears both
 
     def __init__(self, about: dict[str, Any], path: str | None = None) -> None:
         """Prepare a producer; `about` is what this process says of itself."""
