@@ -61,6 +61,17 @@ def test_a_server_that_is_busy_for_a_moment_is_asked_again(folder: Path, desk: D
         assert gateway.ask({"model": "m", "unavailable": 99}).status == 503
 
 
+def test_a_redirect_is_passed_on_and_not_followed(gateway: Gateway, server: StandIn) -> None:
+    """A server does not send a call, and the key in it, to somewhere else."""
+    before = server.seen()["calls"]
+    say = {"segments": [], "status": 307, "kind": "text/plain", "headers": {"location": f"{server.url}/v1/completions"}}
+
+    answer = gateway.ask({"model": "m", "say": say})
+
+    assert (answer.status, answer.headers["location"]) == (307, f"{server.url}/v1/completions")
+    assert server.seen()["calls"] == before + 1
+
+
 def test_another_server_stands_in_for_a_busy_one(folder: Path, server: StandIn, desk: Desk) -> None:
     """A 503 of one is no answer as long as the next may have one."""
     server.ask({"model": "m"})
