@@ -1,15 +1,15 @@
-"""The command `inferwatt print`: what to paste into Prometheus, Kubernetes or Grafana."""
+"""The command `inferwatt print`: what to paste into Prometheus, Kubernetes, Grafana or Datadog."""
 
 from typing import Any
 
 import click
 
-_KINDS = ("prometheus-config", "prometheus-rules", "servicemonitor", "grafana")
+_KINDS = ("prometheus-config", "prometheus-rules", "servicemonitor", "grafana", "datadog-dashboard", "datadog-monitors")
 
 
 @click.command(
     "print",
-    short_help="What to paste into Prometheus, Kubernetes or Grafana.",
+    short_help="What to paste into Prometheus, Kubernetes, Grafana or Datadog.",
     epilog="Example: inferwatt print prometheus-config --target node1:9595",
 )
 @click.argument("what", type=click.Choice(_KINDS), metavar="WHAT")
@@ -20,7 +20,8 @@ _KINDS = ("prometheus-config", "prometheus-rules", "servicemonitor", "grafana")
 @click.option("--runbooks", metavar="URL", help="Where your copy of docs/runbooks is served.")
 @click.option("--board", default="overview", show_default=True, help="overview, models, tenants, hardware or meter.")
 def print_command(what: str, **options: Any) -> None:  # noqa: ANN401 - click passes what the options above declare
-    """Print the text to paste: WHAT is prometheus-config, prometheus-rules, servicemonitor or grafana.
+    """Print the text to paste: WHAT is prometheus-config, prometheus-rules, servicemonitor, grafana, datadog-dashboard
+    or datadog-monitors.
 
     With --release, prometheus-rules is a PrometheusRule for the operator. A dashboard goes into Grafana's Import.
     """

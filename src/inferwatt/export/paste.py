@@ -7,6 +7,8 @@ from typing import Final
 
 from inferwatt.errors import ConfigError, Unavailable
 from inferwatt.export.alerts import RUNBOOKS, rules_data, rules_text
+from inferwatt.export.datadog_boards import dashboard, text_of_json
+from inferwatt.export.datadog_monitors import monitors
 from inferwatt.export.yaml_text import Data, yaml_text
 
 AGENT: Final = "127.0.0.1:9595"
@@ -43,6 +45,10 @@ def text_of(what: str, options: Options) -> str:
         return prometheus_config(options.targets or (AGENT,), options.token_file)
     if what == "grafana":
         return grafana(options.board)
+    if what == "datadog-dashboard":
+        return text_of_json(dashboard())
+    if what == "datadog-monitors":
+        return text_of_json(monitors())
     if what == "servicemonitor":
         return service_monitor(options.release)
     budgets = [budget_of(text) for text in options.budgets]
