@@ -1,0 +1,76 @@
+"""What the attribution promises of time and memory, in the time of its records."""
+
+import tracemalloc
+
+import pytest
+
+from inferwatt.attribution.attributor import Attributor
+from inferwatt.books import Books
+from inferwatt.metering import Metering
+from inferwatt.records import Device, Engine, Outcome, Phase, Reading, Request, RequestEnergy, Step
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+OPEN = 20_000
+
+
+def opened(attributor: Attributor, count: int) -> None:
+    """Open so many requests, a microsecond apart."""
+    for number in range(count):
+        attributor.request(Request(f"r{number}", "e0", "m", arrival_ns=number * 1000, prompt_tokens=10))
+
+
+def test_memory_is_bounded_by_what_is_open() -> None:
+    """An open request takes under 2 KB, and when all have ended as much is opened anew in the same memory."""
+    tracemalloc.start()
+    try:
+        attributor = Attributor()
+        attributor.add_device(Device("gpu-0"))
+        attributor.add_engine(Engine("e0", "m", ("gpu-0",)))
+        taken = []
+        for turn in range(3):
+            opened(attributor, OPEN)
+            taken.append(tracemalloc.get_traced_memory()[0])
+            for number in range(OPEN):
+                end_ns = (turn + 1) * SECOND
+                attributor.request(Request(f"r{number}", "e0", "m", end_ns=end_ns, outcome=Outcome.FINISHED))
+            for second in range(20):
+                attributor.advance((turn * 20 + second) * SECOND)
+    finally:
+        tracemalloc.stop()
+
+    assert taken[0] < OPEN * 2000
+    assert max(taken[1:]) < 1.1 * taken[0]
+
+
+@pytest.mark.parametrize("period_ms", [20, 100])
+def test_figures_come_while_a_request_runs_and_are_final_soon_after(period_ms: int) -> None:
+    """Provisional within 200 ms (and the counter's own period), final within 2 s of the end, and then never changed."""
+    meter = Metering(Books())
+    meter.add_device(Device("gpu-0"))
+    meter.engine_seen(Engine("e0", "m", ("gpu-0",)), None, frozenset(), 0, "")
+    first_seen_ns = final_ns = None
+    finals: list[RequestEnergy] = []
+    begin_ns, end_ns = 2 * SECOND, 4 * SECOND
+    meter.request(Request("r", "e0", "m", arrival_ns=begin_ns))
+    for beat in range(500):
+        t_ns = beat * 20 * MS
+        if begin_ns <= t_ns < end_ns:
+            meter.feed(Step(t_ns, t_ns + 20 * MS, "e0", (("r", 1, beat, Phase.DECODE),)))
+        if t_ns == end_ns:
+            meter.request(Request("r", "e0", "m", arrival_ns=begin_ns, end_ns=end_ns, outcome=Outcome.FINISHED))
+        shown_ns = t_ns // (period_ms * MS) * period_ms * MS
+        meter.feed(Reading(t_ns, "gpu-0", counter_uj=shown_ns * 300 // 1000))
+        known = meter.energy("r")
+        if known is not None and known.parts and first_seen_ns is None:
+            first_seen_ns = t_ns
+        ended = [energy for record, energy in meter.take()[1] if record.request == "r"]
+        finals += ended
+        if ended:
+            final_ns = t_ns
+
+    assert first_seen_ns is not None
+    assert first_seen_ns - begin_ns <= (200 + 2 * period_ms) * MS
+    assert final_ns is not None
+    assert final_ns - end_ns <= 2 * SECOND
+    assert len(finals) == 1
