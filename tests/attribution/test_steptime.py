@@ -18,6 +18,7 @@ def taught(count: int = 400) -> StepTime:
         flops = 16e9 * (prompt + 20)
         seconds = max(FLOOR + PER_BYTE * read_bytes, OTHER + PER_FLOP * flops)
         time.learn(flops, read_bytes, 20 + bool(prompt), seconds, has_prefill=bool(prompt))
+    time.fit()
     return time
 
 
@@ -111,6 +112,8 @@ def test_a_prompt_that_touches_all_experts_is_no_shorter_for_the_others_reading_
         seconds = max(1e-3 + touched / 2.7e12, 1e-3 + flops / 500e12)
         time.learn(flops, touched, members, seconds, has_prefill=bool(prompt))
 
+    time.fit()
+
     def value(tokens: float) -> float:
         touched = float(shape.touched_bytes(np.array([tokens]))[0])
         return max(touched / 2.7e12, 6e9 * tokens / 500e12)
@@ -133,6 +136,7 @@ def test_steps_with_prompts_that_only_read_teach_reading() -> None:
         seconds = max(1e-3 + read_bytes / 2.7e12, 1e-3 + flops / 600e12)
         time.learn(flops, read_bytes, 8, seconds, has_prefill=prompt)
 
+    time.fit()
     line = time.roofline()
 
     assert line.per_byte == pytest.approx(1 / 2.7e12, rel=0.03)
@@ -146,6 +150,7 @@ def test_after_a_change_of_clocks_the_new_steps_decide() -> None:
     for _ in range(60):
         time.learn(16e9 * 20, 2e9, 20, 2 * (FLOOR + PER_BYTE * 2e9), has_prefill=False)
 
+    time.fit()
     line = time.roofline()
 
     assert line.floor + line.per_byte * 2e9 == pytest.approx(2 * (FLOOR + PER_BYTE * 2e9), rel=0.25)

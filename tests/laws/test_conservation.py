@@ -130,8 +130,8 @@ def build(**options: Any) -> Attributor:
     return attributor
 
 
-def tell(attributor: Attributor, story: list[Any]) -> list[RequestEnergy]:
-    """Feed the story, check the law at every tick, and return what became final."""
+def tell(attributor: Attributor, story: list[Any], *, asks: bool = False) -> list[RequestEnergy]:
+    """Feed the story, check the law at every tick, return what became final; maybe somebody `asks` meanwhile."""
     final: list[RequestEnergy] = []
     measured = dict.fromkeys(DEVICES, 0)
     for record in [*story, None]:
@@ -156,6 +156,8 @@ def tell(attributor: Attributor, story: list[Any]) -> list[RequestEnergy]:
                 assert min(accounts) >= 0
                 measured[tick.device] += tick.energy_uj
             final += [energy for _, energy in closed.requests]
+        for name in "abcd" if asks else "":
+            attributor.energy(name)
     for name, totals in attributor.devices.items():
         assert totals.measured_uj == measured[name]
         assert totals.measured_uj == sum(totals.accounts().values()) - totals.measured_uj
@@ -226,3 +228,12 @@ def _moved(record: Any, shift_ns: int) -> Any:
             if value is not None
         },
     )
+
+
+@given(stories(), st.sampled_from([0, 1300 * MS]), st.sampled_from(Tier))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_asking_changes_nothing(story: list[Any], hold_ns: int, best_tier: Tier) -> None:
+    """Whoever looks at provisional figures, the final ones are the same, to the microjoule and the interval."""
+    quiet, asked = (tell(build(hold_ns=hold_ns, best_tier=best_tier), story, asks=asks) for asks in (False, True))
+
+    assert quiet == asked

@@ -4,13 +4,15 @@ The law: for each device and tick, in whole microjoules, ``energy = requests + u
 + other + unattributed``. The counter decides the total, weights only the shares. A closed tick never changes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.overhead import Overhead
+from inferwatt.attribution.pending import Outlook
 from inferwatt.attribution.sharing import QUIET_NS, Power, Sharing
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.split import apportion, apportion_few
@@ -58,6 +60,11 @@ class Attributor:
         self._models: dict[str, Model] = {}
         self._sharing = Sharing(self._engines, rule)
         self._slots = SlotTable()
+        self._outlook = Outlook()
+        self._takers: dict[type, Callable[[Any], None]] = {
+            Reading: self.reading, Activity: self.activity, Step: self.step,
+            Request: self.request, Sums: self.sums, Event: self.event,
+        }  # fmt: skip
         self._looked_ns = self._look_again_ns = 0
 
     # What there is.
@@ -154,19 +161,7 @@ class Attributor:
         Raises:
             RecordRejected: it does not fit what is known.
         """
-        match record:
-            case Reading():
-                self.reading(record)
-            case Activity():
-                self.activity(record)
-            case Step():
-                self.step(record)
-            case Request():
-                self.request(record)
-            case Sums():
-                self.sums(record)
-            case Event():
-                self.event(record)
+        self._takers[type(record)](record)
 
     def event(self, event: Event) -> None:
         """Take what happened to a device or an engine."""
@@ -210,8 +205,11 @@ class Attributor:
         return [event for state in self._devices.values() for event in state.timeline.take_events()]
 
     def energy(self, request: str) -> RequestEnergy | None:
-        """Return what is settled so far of an open request; None for one that is not known (or is final)."""
-        return self._slots.energy(request, final=False)
+        """Return what an open request used so far; None for one that is not known (or is final).
+
+        What is settled, and what its steps since then will come to by the fitted model.
+        """
+        return self._slots.energy(request, self._outlook.of(self._devices.values(), self._sharing))
 
     def advance(self, now_ns: int, *, last: bool = False) -> Closed:
         """Close the ticks that are `hold_ns` old at `now_ns` (`last`: all of them), and what became final by that.

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inferwatt.attribution.accounts import NOTES, UNEXPLAINED
 from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.ridge import BayesFit
 from inferwatt.attribution.steptime import StepTime
@@ -52,9 +53,12 @@ class Priced:
     def shares(self, energy_uj: float) -> tuple[Floats, Floats]:
         """Share energy, µJ: each column's part, and what is noted beside it, as `Shares.add_rows` takes them."""
         total = float(self.expected.sum())
+        if total <= 0 or energy_uj <= 0:
+            return np.zeros(len(self.keys)), np.zeros((NOTES, len(self.keys)))
         fair = self.expected * (energy_uj / total)
         moved = (self.doubts * energy_uj - np.outer(self.doubts.sum(axis=1), fair)) / total
-        unexplained = abs(energy_uj - total) / energy_uj if self.is_learnt else _NOT_LEARNT
+        moved = np.nan_to_num(moved).clip(-energy_uj, energy_uj)  # coefficients of next to nothing
+        unexplained = min(abs(energy_uj - total) / energy_uj, 1.0) if self.is_learnt else _NOT_LEARNT
         return fair, np.concatenate([moved, [unexplained * fair], self.parts * (energy_uj / total)])
 
 
@@ -76,8 +80,23 @@ class CostModel:
         """Trust the ticks so far little: the world that they were seen in is another now."""
         self._energy.fade(_OLD_PART)
 
+    def expect(self, work: Work) -> tuple[Ints, Floats, Floats] | None:
+        """Return what work whose energy is not known yet will have used, by the last fit: keys, µJ and notes.
+
+        None where nothing is learnt. Nothing changes by asking.
+        """
+        if not self._energy.latest.any():
+            return None
+        priced = self._priced(work, self._energy.latest)
+        fair, notes = priced.shares(float(priced.expected.sum()))
+        notes[UNEXPLAINED] = self._energy.noise_ratio * fair
+        return priced.keys, fair, notes
+
     def price(self, work: Work) -> "Priced":
         """Return what each request is expected to have used by Shapley's rule, and how unsure that is."""
+        return self._priced(work, self._coefficients())
+
+    def _priced(self, work: Work, coefficients: Floats) -> "Priced":
         group, groups = work.group, len(work.seconds)
         members = np.bincount(group, minlength=groups).astype(np.float64)[group]
         times = self._time.times(work)
@@ -88,7 +107,6 @@ class CostModel:
         key = work.slot * 2 + ~work.prefill
         keys = np.flatnonzero(np.bincount(key))
         terms = np.stack([np.bincount(key, column)[keys] for column in columns])
-        coefficients = self._coefficients()
         static, step, flop, byte = coefficients
         shared = static * equal_seconds + step * equal_steps
         context = static * times.context + byte * work.kv_bytes

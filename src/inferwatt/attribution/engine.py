@@ -157,6 +157,10 @@ class EngineState:
         spans = [self.lives.span(life, t1_ns) for life in lives]
         return from_spans(spans, t0_ns, t1_ns, self._shape, self.lives.pace.pace())
 
+    def steps_of(self, t0_ns: int, t1_ns: int) -> Work | None:
+        """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
+        return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
+
     @property
     def tier(self) -> Tier:
         """The tier by which the newest `work` was told apart: the worst of the requests that were there."""
@@ -180,6 +184,7 @@ class EngineState:
                 rows = whole_step(step, self._shape)
                 flops, read_bytes, elapsed = (float(x.sum()) for x in (rows.flops, rows.read_bytes, rows.seconds))
                 time.learn(flops, read_bytes, len(rows.slot), elapsed, has_prefill=bool(rows.prefill.any()))
+            time.fit()
             return
         pace, prefill = self.lives.pace.pace(), self.lives.rates.prefill_seconds_per_token
         if pace.step_seconds:

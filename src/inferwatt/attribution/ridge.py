@@ -96,6 +96,11 @@ class RidgeFit:
         fit._weight = self._weight + len(totals)
         return fit
 
+    @property
+    def latest(self) -> Floats:
+        """The coefficients as they were last solved for; all 0 before."""
+        return self._solution
+
     def solve(self, prior_of_total: Floats) -> Floats:
         """Return the coefficients; the prior gives each term this part of the mean total (shape (n,))."""
         patience = min(self._weight / _REFIT_PART, _MOST_REFIT_TICKS)
@@ -132,7 +137,8 @@ class BayesFit(RidgeFit):
     def __init__(self, terms: int, unsure_ratio: float, forget: float) -> None:
         super().__init__(terms, 0.0, forget)
         self._unsure_ratio = unsure_ratio
-        self._noise_ratio = _FIRST_NOISE_RATIO
+        self.noise_ratio = _FIRST_NOISE_RATIO
+        """What the observations leave unexplained, root mean square over their mean."""
         self.doubts: Floats = np.zeros((terms, terms))
         """Shape (directions, terms): the coefficients' change by one standard deviation, in independent directions."""
 
@@ -140,14 +146,15 @@ class BayesFit(RidgeFit):
         count = len(moment)
         rest = pull = 0.0
         for _ in range(2):
-            pull = (self._noise_ratio / self._unsure_ratio) ** 2 + _LEAST_RIDGE * self._weight
+            pull = (self.noise_ratio / self._unsure_ratio) ** 2 + _LEAST_RIDGE * self._weight
             found = nonnegative_least_squares(gram + pull * np.eye(count), moment + pull * prior)
             rest = max(float(self._square - 2 * found @ moment + found @ gram @ found), 0.0)
             rest += _FIRST_NOISES * (_FIRST_NOISE_RATIO * mean_total) ** 2
             rest /= self._weight + _FIRST_NOISES
-            self._noise_ratio = math.sqrt(rest) / mean_total if mean_total > 0 else _FIRST_NOISE_RATIO
+            self.noise_ratio = math.sqrt(rest) / mean_total if mean_total > 0 else _FIRST_NOISE_RATIO
         # by Cholesky, whose directions move little when the fit does: a request's parts of one direction add up
         factor = np.linalg.cholesky(np.linalg.inv(gram + pull * np.eye(count)))
         scale = np.where(self._scale > 0, self._scale / self._weight, 1.0)
-        self.doubts = math.sqrt(rest) * factor.T / scale
+        with np.errstate(over="ignore"):
+            self.doubts = math.sqrt(rest) * factor.T / scale
         return found

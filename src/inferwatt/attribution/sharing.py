@@ -1,10 +1,11 @@
 """How one tick is shared: who worked in it, who held the device, what was idle, what nobody can explain. Pure."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from inferwatt.attribution.accounts import Shares
+from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.costmodel import CostModel, Priced
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.holding import mean_activity
@@ -61,6 +62,14 @@ class Sharing:
             if on_device == device:
                 cost.doubt_ticks()
                 self._times[engine].doubt_steps()
+
+    def expect(self, device: Device, t0_ns: int, t1_ns: int) -> Iterator[tuple[Ints, Floats, Floats]]:
+        """Yield what the known steps of a device's engines will have used: keys, µJ, notes. Nothing changes by it."""
+        for (name, on_device), cost in self._costs.items():
+            work = self._engines[name].steps_of(t0_ns, t1_ns) if on_device == device.device else None
+            expected = cost.expect(work) if work else None
+            if expected is not None:
+                yield expected
 
     def may_work(self, t_ns: int) -> bool:
         """Return whether a tick that ends at `t_ns` could hold work at all."""

@@ -20,6 +20,10 @@ _REST_NS = 10_000_000_000
 """How long a slot rests after its request is settled: a late step may still speak of it."""
 
 
+Pending = Mapping[tuple[int, int], Floats]
+"""By accounts and slot, what a request will have of what is not settled yet: prefill and decode, µJ, and notes."""
+
+
 class SlotTable:
     """The accounts of the requests that are not final: arrays by slot, one set for each (component, provenance)."""
 
@@ -195,19 +199,24 @@ class SlotTable:
                 self._notes[UNEXPLAINED, number, slots] += shares_uj.sum(axis=1).astype(np.float64) ** 2
                 self._touched[number, slots] = True
 
-    def energy(self, request: str, *, final: bool) -> RequestEnergy | None:
-        """Return what stands in a request's accounts; None where it has none."""
+    def energy(self, request: str, pending: Pending) -> RequestEnergy | None:
+        """Return what stands in an open request's accounts and what is pending; None where it has no account."""
         life = self._lives.get(request)
-        return None if life is None else self._energy(life, final=final)
+        return None if life is None else self._energy(life, pending, final=False)
 
-    def _energy(self, life: Life, *, final: bool) -> RequestEnergy:
+    def _energy(self, life: Life, pending: Pending, *, final: bool) -> RequestEnergy:
         parts = []
         slot = life.slot
         for number, (component, provenance, systematic_ratio) in enumerate(self._classes):
-            if not self._touched[number, slot]:
+            coming = pending.get((number, slot))
+            if coming is None and not self._touched[number, slot]:
                 continue
             prefill_uj, decode_uj = int(self._prefill[number, slot]), int(self._decode[number, slot])
-            total_uj, notes = prefill_uj + decode_uj, self._notes[:, number, slot]
+            notes = self._notes[:, number, slot]
+            if coming is not None:
+                prefill_uj, decode_uj = prefill_uj + round(coming[0]), decode_uj + round(coming[1])
+                notes = notes + coming[2:]
+            total_uj = prefill_uj + decode_uj
             spread_uj = round(half_width_uj(life.tier, total_uj, notes))
             low_uj, high_uj = max(total_uj - spread_uj, 0), total_uj + spread_uj
             kind = component, provenance, prefill_uj, decode_uj, low_uj, high_uj, systematic_ratio
@@ -240,7 +249,7 @@ class SlotTable:
 
     def settle(self, life: Life, now_ns: int) -> RequestEnergy:
         """Close a request's accounts for good and return what they held."""
-        energy = self._energy(life, final=True)
+        energy = self._energy(life, {}, final=True)
         slot = life.slot
         for table in (self._prefill, self._decode, self._notes, self._touched, self._beside, self._reached):
             table[..., slot] = 0

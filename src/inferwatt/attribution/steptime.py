@@ -105,12 +105,15 @@ class StepTime:
         """Set the pace that requests' times tell, where steps are not known."""
         self._given = Roofline(step_seconds, self._given.per_byte, 0.0, seconds_per_flop)
 
-    def roofline(self) -> Roofline:
-        """Return what is known by now."""
+    def fit(self) -> None:
+        """Fit what was learnt since, where that is worth it."""
         patience = min(max(_ENOUGH, self._fitted_count // _EVERY_PART), _MOST_PATIENCE)
         if self._count - self._fitted_count >= patience:
             self._fitted_count = self._count
             self._line = self._fitted(self._line or self._given)
+
+    def roofline(self) -> Roofline:
+        """Return what was known at the last fit."""
         return self._line or self._given
 
     def _fitted(self, line: Roofline) -> Roofline:

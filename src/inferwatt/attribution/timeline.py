@@ -99,6 +99,11 @@ class Timeline:
         return self._poll_ns
 
     @property
+    def newest_ns(self) -> int:
+        """When it was last read; 0 before."""
+        return 0 if self._last is None else self._last.t_ns
+
+    @property
     def open_since_ns(self) -> int | None:
         """Where the tick that is still open began; None before the first reading."""
         return None if self._last is None else self._tick_start_ns
