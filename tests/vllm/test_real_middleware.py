@@ -19,17 +19,7 @@ from inferwatt.rates import LEAST_REQUESTS
 from tests.real.children import AgentProcess
 from tests.real.ledgers import assert_conserved
 from tests.real.pages import get, get_json, samples, total, wait_for
-from tests.vllm.answers import (
-    CHAT,
-    PLAIN,
-    Stage,
-    assert_provisional,
-    claude_of,
-    environment,
-    has_figure,
-    last,
-    told,
-)
+from tests.vllm.answers import CHAT, PLAIN, Stage, assert_provisional, claude_of, environment, has_figure, last, told
 from tests.vllm.load import Load
 from tests.vllm.server import MODEL, PYTHON, VllmProcess
 
@@ -248,6 +238,7 @@ def test_an_agent_that_stops_or_dies_costs_no_answer(stage: Stage) -> None:
     """Stopped, killed and started again in mid-load: every call is answered, figures go and come back."""
     load = Load(stage.server.url, 20_000, at_once=3, pause_seconds=0.05, kinds=("plain", "stream", "two"))
     load.start()
+    asked: Any = {**CHAT, "extra_headers": {"X-Inferwatt-Tenant": "meanwhile"}}
 
     def more() -> None:
         seen = len(load.told)
@@ -263,16 +254,19 @@ def test_an_agent_that_stops_or_dies_costs_no_answer(stage: Stage) -> None:
         stage.agent.end(signal.SIGKILL)
         more()
         with stage.openai() as client:
-            said = wait_for("no figure", lambda: _pending(client.chat.completions.create(**CHAT)))
+            said = wait_for("no figure", lambda: _pending(client.chat.completions.create(**asked)))
         home, port = stage.agent.home, urlsplit(stage.agent.url).port
         with AgentProcess(home, port=port) as second:
             wait_for("figures again", lambda: has_figure(stage))
-            wait_for("a call of meanwhile", lambda: "request" in get_json(f"{second.url}/v1/requests/{said['id']}"))
+            of_meanwhile = f"{second.url}/v1/requests/{said['id']}"
+            wait_for("a call of meanwhile", lambda: get_json(of_meanwhile).get("tenant") == "meanwhile")
+            dropped = total(samples(second.url), "inferwatt_records_dropped_total", reason="witness")
             answers = load.stop()
             assert second.end() == 0
     finally:
         load.stop()
 
+    assert dropped == 0
     assert not [one for one in answers if one.error]
     assert_conserved(stage.agent.ledger)
 
