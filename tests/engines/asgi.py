@@ -60,6 +60,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     *,
     leaves: bool = False,
+    version: str = "2.4",
     raw: bytes = b"",
 ) -> Answered:
     """Make a call as a server of ASGI does; `leaves`: the client goes before it has an answer."""
@@ -71,7 +72,7 @@ def ask(
     ]
     wire = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
     scope = {
-        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST",
+        "type": "http", "asgi": {"version": "3.0", "spec_version": version}, "http_version": "1.1", "method": "POST",
         "scheme": "http", "path": path, "raw_path": raw or path.encode(), "query_string": b"", "root_path": "",
         "headers": wire, "client": ("10.0.0.1", 1), "server": ("127.0.0.1", 8000),
     }  # fmt: skip

@@ -90,5 +90,7 @@ def test_from_the_environment_it_is_there_once() -> None:
     named.add_middleware(Middleware)
 
     assert not isinstance(other.build_middleware_stack(), Middleware)
-    assert isinstance(own.build_middleware_stack(), Middleware)
+    outermost = own.build_middleware_stack()
+    assert isinstance(outermost, Middleware)
+    assert not isinstance(outermost._app, Middleware)
     assert not isinstance(named.build_middleware_stack(), Middleware)

@@ -65,13 +65,17 @@ class Call:
             return message
 
         async def say(message: Message) -> None:
-            for one in self._out(message):
-                await send(one)
+            try:
+                for one in self._out(message):
+                    await send(one)
+            except OSError:  # by ASGI 2.4 that is how a client leaves
+                self._has_left = True
+                raise
 
         try:
             await app(self._scope, hear, say)
         except Exception:
-            self._has_failed = True
+            self._has_failed = not self._has_left
             raise
         finally:
             self._guarded(self._end)
@@ -157,7 +161,7 @@ class Call:
             self._handle.response_id = stream.used.response_id
             self._handle.first_token()
         if is_last:
-            out += stream.end(was_cut=not stream.is_over)
+            out += stream.end()
         return [{**message, "body": out}] if out or is_last else []
 
     def _whole(self, message: Message) -> list[Message] | None:
