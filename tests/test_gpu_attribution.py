@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-
 from benchmarks.gpu.attribution import Log, misplaced, rules, shapley, subsets, used
 from benchmarks.gpu.decoder import SHAPES
 
