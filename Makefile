@@ -116,6 +116,9 @@ bench-%: $(PROJECT) $(TEST) ## run one benchmark; its last line is JSON
 	  ESTIMATES_PYTHON=$(subst $(VENV),$(ESTIMATED),$(BIN))/python \
 	  LITELLM_PYTHON=$(CURDIR)/$(subst $(VENV),$(PROXIED),$(BIN))/python $(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
+bench-export: $(SHOWING) # it has the libraries of every exporter
+	@$(SHOWN)/bin/python -m benchmarks.export $(ARGS)
+
 bench-vllm: $(PLUGIN)
 
 bench-agent bench-faults bench-sampling: $(BENCH)

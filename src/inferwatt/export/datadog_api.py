@@ -11,7 +11,6 @@ import gzip
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException, HTTPMessage
 from ipaddress import ip_address
@@ -44,16 +43,11 @@ _FIXES: Final = {
     408: ("was too slow to read", "none: it is sent again"),
     429: ("asks us to wait", "none: it is sent again"),
 }
+Entry = tuple[bytes, str, Labels]
+"""One series as it is sent, with its name and labels."""
+Taken = Callable[[str, Labels], None]
 _NEVER: Final = frozenset({400, 413, 415, 422})
 """Answers that will not change: that part is left out, and counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One series as it is sent, and where it comes from."""
-
-    encoded: bytes
-    taken: Callable[[], None] | None
 
 
 class SeriesApi:
@@ -85,15 +79,11 @@ class SeriesApi:
         self._refused += self._owed.expire(now)
         while self._owed.waiting:
             interval = self._owed.waiting[0]
-            self._send(
-                Entry(
-                    self._encode(series, COUNT, interval.end_unix_seconds, interval.seconds),
-                    _forget(interval.forget, series.name, labels),
-                )
-                for labels, series in interval.series()
-            )
+            at, seconds = interval.end_unix_seconds, interval.seconds
+            gained = ((self._encode(each, COUNT, at, seconds), each.name, labels) for labels, each in interval.series())
+            self._send(gained, interval.forget)
             self._owed.waiting.popleft()
-        self._send(Entry(self._encode(each, GAUGE, now), None) for each in gauges(batch.snapshot))
+        self._send(((self._encode(each, GAUGE, now), each.name, ()) for each in gauges(batch.snapshot)), None)
         refused, self._refused = self._refused, 0
         return refused
 
@@ -112,32 +102,32 @@ class SeriesApi:
             told["resources"] = [{"type": "host", "name": self._host}]
         return msgspec.json.encode(told)
 
-    def _send(self, entries: Iterable[Entry]) -> None:
+    def _send(self, entries: Iterable[Entry], taken: Taken | None) -> None:
         """Send in parts that are as large as is allowed at most."""
         part: list[Entry] = []
         size = 0
         for entry in entries:
-            size += len(entry.encoded) + 1
+            size += len(entry[0]) + 1
             if part and size > MOST_BYTES - 16:
-                self._send_part(part)
-                part, size = [], len(entry.encoded) + 1
+                self._send_part(part, taken)
+                part, size = [], len(entry[0]) + 1
             part.append(entry)
         if part:
-            self._send_part(part)
+            self._send_part(part, taken)
 
-    def _send_part(self, part: Sequence[Entry]) -> None:
-        packed = gzip.compress(b'{"series":[' + b",".join(entry.encoded for entry in part) + b"]}", 6)
+    def _send_part(self, part: Sequence[Entry], taken: Taken | None) -> None:
+        packed = gzip.compress(b'{"series":[' + b",".join([encoded for encoded, _, _ in part]) + b"]}", 6)
         status = 413 if len(packed) > MOST_PACKED_BYTES else self._post(packed)
         if status == 413 and len(part) > 1:
             middle = len(part) // 2
-            self._send_part(part[:middle])
-            self._send_part(part[middle:])
+            self._send_part(part[:middle], taken)
+            self._send_part(part[middle:], taken)
             return
         if status in _NEVER:
             self._refused += len(part)
-        for entry in part:
-            if entry.taken is not None:
-                entry.taken()
+        if taken is not None:
+            for _, name, labels in part:
+                taken(name, labels)
 
     def _post(self, packed: bytes) -> int:
         """Return the status of an answer that is final.
@@ -190,10 +180,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
         """Follow nothing."""
-
-
-def _forget(forget: Callable[[str, Labels], None], name: str, labels: Labels) -> Callable[[], None]:
-    return lambda: forget(name, labels)
 
 
 def series_url(api_url: str) -> str:

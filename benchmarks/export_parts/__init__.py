@@ -1,0 +1,1 @@
+"""What the benchmark of exports is made of."""
