@@ -49,7 +49,7 @@ class Stage:
         def found() -> list[dict[str, Any]]:
             page = get_json(f"{self.agent.url}/v1/requests/{name}")
             rows = page if isinstance(page, list) else [page]
-            return rows if len(rows) >= count and all("energy_joules" in row for row in rows) else []
+            return rows if len(rows) >= count and all(row.get("energy_joules") is not None for row in rows) else []
 
         return list(wait_for(f"the records of {name}", found))
 
