@@ -20,10 +20,9 @@ _KINDS = ("prometheus-config", "prometheus-rules", "servicemonitor", "grafana", 
 @click.option("--runbooks", metavar="URL", help="Where your copy of docs/runbooks is served.")
 @click.option("--board", default="overview", show_default=True, help="overview, models, tenants, hardware or meter.")
 def print_command(what: str, **options: Any) -> None:  # noqa: ANN401 - click passes what the options above declare
-    """Print the text to paste: WHAT is prometheus-config, prometheus-rules, servicemonitor, grafana, datadog-dashboard
-    or datadog-monitors.
+    """Print the text to paste into another system.
 
-    With --release, prometheus-rules is a PrometheusRule for the operator. A dashboard goes into Grafana's Import.
+    WHAT is prometheus-config, prometheus-rules, servicemonitor, grafana, datadog-dashboard or datadog-monitors. With --release, prometheus-rules is a PrometheusRule for the operator. A dashboard goes into Grafana's Import.
     """
     from inferwatt.export import paste
 
