@@ -54,7 +54,7 @@ class Statsd(Protocol):
         """Tell one observation."""
         ...
 
-    def close_socket(self, quiet: bool = False) -> None:
+    def close_socket(self) -> None:
         """Let go of the socket."""
         ...
 
@@ -91,7 +91,7 @@ class Dogstatsd:
 
     def close(self) -> None:
         """Let go of the socket."""
-        self._statsd.close_socket(quiet=True)
+        self._statsd.close_socket()
 
     def _tell_gains(self, interval: Interval) -> None:
         for packet in self._packets((series, labels) for labels, series in interval.series()):
