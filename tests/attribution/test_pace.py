@@ -50,3 +50,19 @@ def test_the_first_come_is_the_first_served() -> None:
     assert fit.free_since(20 * MS, 200 * MS) == 120 * MS
     assert fit.free_since(20 * MS, 120 * MS) == 50 * MS
     assert fit.free_since(60 * MS, 100 * MS) == 60 * MS
+
+
+def test_a_server_that_tells_its_passes_tells_its_pace() -> None:
+    """Sums over a tenth of a second are enough, and what requests' own times say counts no more then."""
+    fit, random = PaceFit(), np.random.default_rng(2)
+    for _ in range(100):
+        steps, chunks = int(random.integers(4, 12)), int(random.integers(0, 3))
+        flops = chunks * 2048 * 16e9
+        fit.passes(steps, flops, chunks, (steps - chunks) * STEP + flops * FLOP)
+    for _ in range(50):
+        fit.learn(0, 10_000 * MS, 100)
+
+    pace = fit.pace()
+
+    assert pace.step_seconds == pytest.approx(STEP, rel=0.02)
+    assert pace.seconds_per_flop == pytest.approx(FLOP, rel=0.02)

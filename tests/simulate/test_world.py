@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from inferwatt.records import Phase, Reading, Request, Step
+from inferwatt.records import Phase, Reading, Request, Step, Sums
 from inferwatt.simulate.loads import LOADS, shortened
 from inferwatt.simulate.witness import Witness
 from inferwatt.simulate.world import Run, World, simulate
@@ -94,3 +94,17 @@ def test_requests_end_where_their_last_step_ends() -> None:
     assert all(0 <= (row.end_ns or 0) - ends[row.request] < 10_000_000 for row in requests)
     assert all(row.arrival_ns < (row.first_token_ns or 0) <= (row.end_ns or 0) for row in requests)
     assert any(isinstance(record, Reading) for record in run.records)
+
+
+def test_passes_are_the_steps_in_sums() -> None:
+    """What a server tells of its passes adds up to its steps: how many, their tokens, their time."""
+    run = simulate(World(shortened(LOADS["mixed"], 40), witness=Witness(sums="passes")))
+    steps = [record for record in run.records if isinstance(record, Step)]
+    told = [record for record in run.records if isinstance(record, Sums)]
+    members = [member for step in steps for member in step.members]
+
+    assert sum(each.steps or 0 for each in told) == len(steps)
+    assert sum(each.passes_ns or 0 for each in told) == sum(step.t1_ns - step.t0_ns for step in steps)
+    prefilled = sum(new for _, new, _, phase in members if phase is Phase.PREFILL)
+    assert sum(each.prefill_tokens or 0 for each in told) == prefilled
+    assert sum(each.decode_requests or 0 for each in told) == sum(phase is Phase.DECODE for *_, phase in members)

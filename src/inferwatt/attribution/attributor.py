@@ -150,9 +150,9 @@ class Attributor:
         engine.add_request(request, self._slots)
 
     def sums(self, sums: Sums) -> None:
-        """Take what a server counted itself; of an unknown engine it is ignored, and so is what its passes did."""
+        """Take what a server counted itself; of an unknown engine it is ignored."""
         engine = self._engines.get(sums.engine)
-        if engine is not None and sums.t1_ns > sums.t0_ns and sums.steps is None:
+        if engine is not None and sums.t1_ns > sums.t0_ns:
             engine.add_sums(sums)
 
     def feed(self, record: Reading | Activity | Step | Request | Sums | Event) -> None:

@@ -25,6 +25,8 @@ _FORGET = 0.99
 _OLD_PART = 0.1
 _NOT_LEARNT = 0.15
 """What of a tick no work explains, before any tick taught anything."""
+_NOTHING = 1e-9
+"""Less is no energy, µJ: to divide by it would overflow."""
 _PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
 
 
@@ -53,7 +55,7 @@ class Priced:
     def shares(self, energy_uj: float) -> tuple[Floats, Floats]:
         """Share energy, µJ: each column's part, and what is noted beside it, as `Shares.add_rows` takes them."""
         total = float(self.expected.sum())
-        if total <= 0 or energy_uj <= 0:
+        if total < _NOTHING or energy_uj < _NOTHING:
             return np.zeros(len(self.keys)), np.zeros((NOTES, len(self.keys)))
         fair = self.expected * (energy_uj / total)
         moved = (self.doubts * energy_uj - np.outer(self.doubts.sum(axis=1), fair)) / total

@@ -195,7 +195,13 @@ class EngineState:
     # What the server counted itself.
 
     def add_sums(self, sums: Sums) -> None:
-        """Keep what the server counted, and how many of its running requests no record explains."""
+        """Keep what the server counted, and how many of its running requests no record explains.
+
+        What it tells of its passes is no count of work that records could lack: it tells the engine's pace.
+        """
+        if sums.steps is not None:
+            self.lives.learn_passes(sums)
+            return
         excess = 0.0
         if sums.running is not None:
             excess = max(0.0, float(sums.running - self.lives.open_at(sums.t1_ns)))

@@ -8,9 +8,9 @@ from itertools import chain
 import numpy as np
 
 from inferwatt.attribution.pace import PaceFit
-from inferwatt.attribution.rebuild import Span
+from inferwatt.attribution.rebuild import CHUNK_TOKENS, Span
 from inferwatt.attribution.work import Shape
-from inferwatt.records import TIER_RANK, Request, Tier
+from inferwatt.records import TIER_RANK, Request, Sums, Tier
 from inferwatt.units import NS_PER_SECOND
 
 FAR_NS = 2**62
@@ -167,6 +167,14 @@ class Lives:
         record = life.record
         if record.end_ns is not None and record.first_token_ns is not None and not life.stepped:
             self.pace.learn(record.first_token_ns, record.end_ns, (record.output_tokens or 0) - 1)
+
+    def learn_passes(self, sums: Sums) -> None:
+        """Learn the engine's pace from what it tells of its passes."""
+        if sums.steps and sums.passes_ns and not sums.lost_passes:
+            tokens = float(sums.prefill_tokens or 0)
+            flops = float(self.shape.flops(np.array([tokens]), np.array([0.0]))[0])
+            chunks = min(max(tokens / CHUNK_TOKENS, float(tokens > 0)), sums.steps)
+            self.pace.passes(sums.steps, flops, chunks, sums.passes_ns / NS_PER_SECOND)
 
     def worked(self, t0_ns: int, t1_ns: int) -> bool:
         """Return whether any request was at work between two moments, the newest that were forgotten included."""

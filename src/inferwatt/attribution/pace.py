@@ -38,6 +38,7 @@ class PaceFit:
 
     def __init__(self) -> None:
         self._fit = RidgeFit(2, _RIDGE)
+        self._told = False
         self._prompts: OrderedDict[int, _Prompt] = OrderedDict()
 
     def pace(self) -> Pace:
@@ -62,9 +63,14 @@ class PaceFit:
         before = (prompt.first_ns for prompt in self._prompts.values())
         return max((t_ns for t_ns in before if arrival_ns < t_ns < first_ns - _TOGETHER_NS), default=arrival_ns)
 
+    def passes(self, steps: int, flops: float, chunks: float, seconds: float) -> None:
+        """Learn from what a server tells of so many of its passes: the FLOPs and chunks of prompts, the time of all."""
+        self._told = True
+        self._fit.observe(np.array([max(steps - chunks, 0.0), flops]) / steps, seconds / steps)
+
     def learn(self, first_ns: int, end_ns: int, decoded: int) -> None:
         """Learn from a request that has ended how long its tokens took."""
-        if decoded < _MIN_TOKENS or end_ns <= first_ns:
+        if decoded < _MIN_TOKENS or end_ns <= first_ns or self._told:
             return
         beside = [p for p in self._prompts.values() if p.first_ns > first_ns and p.start_ns < end_ns]
         pace = self.pace() if beside else UNKNOWN

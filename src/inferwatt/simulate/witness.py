@@ -8,13 +8,16 @@ import numpy as np
 from inferwatt.records import UNKNOWN_TENANT, Outcome, Phase, Request, Step, Sums
 from inferwatt.simulate.sequence import SECOND_NS, Sequence, Trace
 
+_WINDOW_NS = SECOND_NS // 10
+
 
 @dataclass(frozen=True, slots=True)
 class Witness:
     """What is seen of the requests beside their steps: how late, with which chunks and sums.
 
-    `steps` false leaves the steps out; `sums` are what the server tells of each `step`, or nothing. `hidden_seconds`
-    at the beginning of each step are not in its told time: the server does something between steps.
+    `steps` false leaves the steps out; `sums` are what the server tells of each `step`, or of its `passes` in each
+    tenth of a second as SGLang does, or nothing. `hidden_seconds` at the beginning of each step are not in its told
+    time: the server does something between steps.
     """
 
     late_seconds: float = 0.0002
@@ -88,6 +91,22 @@ def told_sums(trace: Trace, engine: str) -> Iterator[Sums]:
     for t0_ns, t1_ns, rows in zip(trace.t0_ns, trace.t1_ns, trace.members, strict=True):
         prompt = sum(new for _, new, _, prefill in rows if prefill)
         yield Sums(t0_ns, t1_ns, engine, prompt_tokens=prompt, output_tokens=made.get(t1_ns, 0), running=len(rows))
+
+
+def told_passes(trace: Trace, engine: str) -> Iterator[Sums]:
+    """Return what a server that tells its passes says of each tenth of a second: sums over them, and no request."""
+    windows: dict[int, list[int]] = {}
+    for t0_ns, t1_ns, rows in zip(trace.t0_ns, trace.t1_ns, trace.members, strict=True):
+        window = windows.setdefault(t1_ns // _WINDOW_NS, [0] * 5)
+        decoding = [context for _, _, context, prefill in rows if not prefill]
+        prefilled = sum(new for _, new, _, prefill in rows if prefill)
+        for place, each in enumerate((1, prefilled, len(decoding), sum(decoding), t1_ns - t0_ns)):
+            window[place] += each
+    for number, (steps, prompt, decodes, context, passes_ns) in windows.items():
+        yield Sums(
+            number * _WINDOW_NS, (number + 1) * _WINDOW_NS, engine, steps=steps, prefill_tokens=prompt,
+            decode_requests=decodes, context_tokens=context, passes_ns=passes_ns, lost_passes=0,
+        )  # fmt: skip
 
 
 def _made(trace: Trace) -> dict[int, int]:

@@ -15,7 +15,7 @@ from inferwatt.simulate.loads import Load
 from inferwatt.simulate.meter import Energy, Meter, readings
 from inferwatt.simulate.sequence import SECOND_NS, Trace, Wish
 from inferwatt.simulate.shapley import shapley
-from inferwatt.simulate.witness import Witness, name_of, told_requests, told_steps, told_sums
+from inferwatt.simulate.witness import Witness, name_of, told_passes, told_requests, told_steps, told_sums
 
 ENGINE = "e0"
 _START_NS = 1_000 * SECOND_NS
@@ -151,6 +151,8 @@ def _told(trace: Trace, world: World, model: str, rng: np.random.Generator) -> I
     yield from told_requests(trace, ENGINE, model, world.witness, rng)
     if world.witness.sums == "step":
         yield from told_sums(trace, ENGINE)
+    if world.witness.sums == "passes":
+        yield from told_passes(trace, ENGINE)
 
 
 def _cap_told(climate: Climate, devices: tuple[str, ...], start_ns: int, end_ns: int) -> Iterator[Event]:
