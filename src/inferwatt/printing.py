@@ -22,7 +22,8 @@ _KINDS = ("prometheus-config", "prometheus-rules", "servicemonitor", "grafana", 
 def print_command(what: str, **options: Any) -> None:  # noqa: ANN401 - click passes what the options above declare
     """Print the text to paste into another system.
 
-    WHAT is prometheus-config, prometheus-rules, servicemonitor, grafana, datadog-dashboard or datadog-monitors. With --release, prometheus-rules is a PrometheusRule for the operator. A dashboard goes into Grafana's Import.
+    WHAT is prometheus-config, prometheus-rules, servicemonitor, grafana, datadog-dashboard or datadog-monitors.
+    With --release, prometheus-rules is a PrometheusRule for the operator. A dashboard goes into Grafana's Import.
     """
     from inferwatt.export import paste
 

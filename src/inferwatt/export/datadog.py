@@ -22,9 +22,9 @@ from inferwatt.snapshot import Snapshot
 NAME: Final = "datadog"
 UDP_BYTES: Final = 1_300
 UNIX_BYTES: Final = 7_500
-"""What goes into one packet, less room for what the library adds to each line."""
-LINE_BYTES: Final = 40
-"""A line's value, type and marks, at most."""
+"""What goes into one packet, as Datadog advises it, less a little."""
+LINE_BYTES: Final = 120
+"""A line's value and type, and what the library adds to it: the container's id, above all."""
 SEND_SECONDS: Final = 1.0
 KEY_VARIABLE: Final = "DD_API_KEY"
 
@@ -72,7 +72,7 @@ class Dogstatsd:
         self._tags = [*map(tag, config.tags), *([tag(f"host:{config.host}")] if config.host else [])]
         self._packet_bytes = packet_bytes
         self._owed = Owed(most=0)
-        self._told: set[int] = set()
+        self._told: set[tuple[str, str, str]] = set()
 
     def export(self, batch: Batch) -> int:
         """Tell what was gained since, what stands, and each ended request's joules.
@@ -100,10 +100,14 @@ class Dogstatsd:
                 interval.forget(series.name, labels)
 
     def _tell_requests(self, rows: Iterable[RequestRow], snapshot: Snapshot) -> None:
-        left = ((series, row) for row in rows if id(row) not in self._told for series in distributions(row, snapshot))
-        for packet in self._packets(left):
+        found = (
+            (series, (row.request.producer, row.request.request, series.name))
+            for row in rows
+            for series in distributions(row, snapshot)
+        )
+        for packet in self._packets(each for each in found if each[1] not in self._told):
             self._send(self._statsd.distribution, packet)
-            self._told |= {id(row) for _, row in packet}
+            self._told |= {key for _, key in packet}
         self._told.clear()
 
     def _packets(self, told: Iterable[tuple[Series, Any]]) -> Iterable[list[tuple[Series, Any]]]:
