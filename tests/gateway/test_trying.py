@@ -1,5 +1,6 @@
 """Which server is asked, and what happens when it cannot be."""
 
+import socket
 from pathlib import Path
 
 from inferwatt.records import Outcome
@@ -43,6 +44,19 @@ def test_who_serves_one_model_stand_in_for_each_other(folder: Path, server: Stan
     assert sorted((one.outcome or "", one.engine, one.output_tokens or 0) for one in records) == sorted(
         [(Outcome.FAILED, nobody, 0), (Outcome.FINISHED, server.url, 3), (Outcome.FINISHED, server.url, 3)]
     )
+
+
+def test_who_takes_no_connection_is_not_waited_for(folder: Path, server: StandIn) -> None:
+    """A server that hangs, with a full backlog, is left for the next one after `connect_seconds`."""
+    with socket.socket() as hung, socket.socket() as first, socket.socket() as second:
+        hung.bind(("127.0.0.1", 0))
+        hung.listen(0)
+        for one in (first, second):
+            one.setblocking(False)
+            one.connect_ex(hung.getsockname())
+        urls = [f"http://127.0.0.1:{hung.getsockname()[1]}", server.url]
+        with Gateway(folder / "hung", urls, "[gateway.limits]\nconnect_seconds = 0.3") as gateway:
+            assert gateway.ask({"model": "m"}).status == 200
 
 
 def test_a_server_that_is_busy_for_a_moment_is_asked_again(folder: Path, desk: Desk) -> None:

@@ -15,8 +15,8 @@ from inferwatt.gateway.upstreams import Upstream
 
 WHOLE_BYTES = 1 << 20
 _UNAVAILABLE = 503
-_UNREACHED = (aiohttp.ServerDisconnectedError, aiohttp.ClientConnectorError, aiohttp.ClientOSError)
-"""No byte of an answer has come: a connection was refused, or one that was kept open had been closed."""
+_UNREACHED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ConnectionTimeoutError)
+"""No byte of an answer has come: a connection was refused or not taken, or one that was kept open had been closed."""
 
 
 @dataclass(frozen=True, slots=True)
