@@ -44,12 +44,12 @@ class Stage:
         return (self.agent.home / name).read_bytes()
 
     def rows(self, name: str, count: int = 1) -> list[dict[str, Any]]:
-        """Return the agent's final records of a call, by any of its names."""
+        """Return what the agent has kept of a call, by any of its names; whom the machine starves has no joules."""
 
         def found() -> list[dict[str, Any]]:
             page = get_json(f"{self.agent.url}/v1/requests/{name}")
             rows = page if isinstance(page, list) else [page]
-            return rows if len(rows) >= count and all(row.get("energy_joules") is not None for row in rows) else []
+            return rows if len(rows) >= count and all(row.get("outcome") for row in rows) else []
 
         return list(wait_for(f"the records of {name}", found))
 
