@@ -395,6 +395,11 @@ class RequestEnergy:
         return sum(part.high_uj for part in self.parts)
 
     @property
+    def is_unsure(self) -> bool:
+        """Whether the split could have come out otherwise by much: its interval is wider than its energy's half."""
+        return self.high_uj - self.low_uj > self.energy_uj / 2
+
+    @property
     def details_uj(self) -> dict[str, int]:
         """The details of all components together, µJ; what is not known of each component is not there."""
         each = [part.details_uj for part in self.parts]

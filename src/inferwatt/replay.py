@@ -50,6 +50,8 @@ def request_row(record: Request, energy: RequestEnergy) -> dict[str, Any]:
     row |= {"tier": energy.tier.value, "model": record.model, "tenant": record.tenant}
     if energy.provenance is not None:
         row["provenance"] = energy.provenance.value
+    if energy.is_unsure:
+        row["unsure"] = True
     if len(energy.parts) > 1:
         row["parts"] = [_part(part) for part in energy.parts]
     return row

@@ -94,7 +94,8 @@ class TenantView:
 class RequestView:
     """One ended request; low and high are the split's 90% interval, `systematic_ratio` the sensor's, apart.
 
-    `details` are joules by what they went for, as far as that is known, and `marginal_joules`.
+    `details` are joules by what they went for, as far as that is known, and `marginal_joules`. `unsure` is a split that
+    could have come out otherwise by much.
     """
 
     request: str
@@ -119,6 +120,7 @@ class RequestView:
     tags: Mapping[str, str]
     trace_id: str = ""
     details: Mapping[str, float] = field(default_factory=dict)
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

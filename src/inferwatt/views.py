@@ -259,4 +259,5 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         tags=request.tags,
         trace_id=request.trace_id,
         details={f"{name}_joules": joules(uj) for name, uj in known.details_uj.items()} if known else {},
+        unsure=known.is_unsure if known else False,
     )

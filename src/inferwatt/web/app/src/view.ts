@@ -71,6 +71,7 @@ export interface RequestView {
   tags: Record<string, string>;
   trace_id: string;
   details: Record<string, number>;
+  unsure: boolean;
 }
 
 export interface Lack {
