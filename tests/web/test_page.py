@@ -226,7 +226,9 @@ def test_a_reader_without_token_is_told(tab: Watched, server: StandIn) -> None:
 def test_a_moment_is_read_by_keyboard(tab: Watched, server: StandIn) -> None:
     """Arrow keys on the chart put an earlier moment into the table of devices; Escape goes back to now."""
     earlier = dataclasses.replace(stand_in.DEVICES[0], power_watts=123.0)
-    server.push(view(NOW_UNIX_SECONDS - 1, devices=[earlier]), view(devices=stand_in.DEVICES[:1]))
+    server.push(view(NOW_UNIX_SECONDS - 1, devices=[earlier]))
+    tab.wait(".devices td", "123")  # a page that connects late is told the last push alone
+    server.push(view(devices=stand_in.DEVICES[:1]))
     tab.wait(".devices td", "412")
     tab.page.focus(".plot")
     tab.page.keyboard.press("ArrowLeft")
