@@ -17,7 +17,7 @@ GETTERS = ("getattr", "_of", "_number")
 """How they read what may be missing: `_of` and `_number` are vllm_shape.py's."""
 MODELS = "text"
 """What vllm_shape.py calls a model's own configuration file: transformers', and of many forms, not vLLM's."""
-PYTHONS = (str, list, dict, set, frozenset, tuple, int, float, deque, type, MethodType, ModuleType, Exception)
+PYTHONS = (str, list, dict, set, frozenset, tuple, int, float, deque, type, MethodType, ModuleType, Exception, Path)
 
 
 def touched() -> dict[str, str]:
