@@ -153,8 +153,8 @@ class BayesFit(RidgeFit):
             rest /= self._weight + _FIRST_NOISES
             self.noise_ratio = math.sqrt(rest) / mean_total if mean_total > 0 else _FIRST_NOISE_RATIO
         # by Cholesky, whose directions move little when the fit does: a request's parts of one direction add up
-        factor = np.linalg.cholesky(np.linalg.inv(gram + pull * np.eye(count)))
         scale = np.where(self._scale > 0, self._scale / self._weight, 1.0)
-        with np.errstate(over="ignore"):
-            self.doubts = math.sqrt(rest) * factor.T / scale
+        with np.errstate(over="ignore"), suppress(np.linalg.LinAlgError):
+            factor = np.linalg.inv(np.linalg.cholesky(gram + pull * np.eye(count)))
+            self.doubts = math.sqrt(rest) * factor / scale
         return found
