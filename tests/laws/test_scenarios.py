@@ -13,7 +13,7 @@ from inferwatt.books import Books
 from inferwatt.export.prometheus import render
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.ledger.rows import LedgerBatch
-from inferwatt.records import Device, Engine, Event, EventKind, Outcome, Reading, Request, Tier
+from inferwatt.records import Device, Engine, Event, EventKind, Outcome, Phase, Reading, Request, Step, Tier
 from inferwatt.replay import replay
 from inferwatt.simulate.loads import LOADS, shortened
 from inferwatt.simulate.world import World, simulate
@@ -43,6 +43,44 @@ def test_long_prompts_beside_long_answers(
 
     assert misplaced[Tier.STEP_EXACT] <= most_exact
     assert misplaced[Tier.STEP_RECONSTRUCTED] <= most_rebuilt
+
+
+def test_waiting_in_the_queue_costs_nothing() -> None:
+    """Scenario 3: eight equal requests, four at a time for 2 s each, 730 W: each 365 J, whether it waited or not."""
+    meter = Attributor()
+    meter.add_device(Device("gpu-0"))
+    meter.add_engine(Engine("e0", "m", ("gpu-0",)))
+    for number in range(8):
+        begin_ns = 2 * SECOND * (number // 4)
+        meter.request(
+            Request(f"r{number}", "e0", "m", arrival_ns=0, first_token_ns=begin_ns + 50 * MS, prompt_tokens=20,
+                    end_ns=begin_ns + 2 * SECOND, output_tokens=100, outcome=Outcome.FINISHED)
+        )  # fmt: skip
+    for beat in range(81):
+        meter.reading(Reading(beat * 50 * MS, "gpu-0", counter_uj=730 * beat * 50_000))
+    final = meter.advance(4 * SECOND, last=True).requests
+
+    assert {energy.tier for _, energy in final} == {Tier.STEP_RECONSTRUCTED}
+    assert [energy.energy_uj / 1e6 for _, energy in final] == [pytest.approx(365, rel=0.02)] * 8
+
+
+def test_who_leaves_pays_no_longer() -> None:
+    """Scenario 4: of an answer of 300 tokens at 20 ms the client leaves after 1 s: 50 tokens, and 1.1 s of energy."""
+    meter = Attributor()
+    meter.add_device(Device("gpu-0"))
+    meter.add_engine(Engine("e0", "m", ("gpu-0",)))
+    for number in range(50):
+        phase = Phase.DECODE if number else Phase.PREFILL
+        t0_ns = number * 20 * MS
+        meter.step(Step(t0_ns, t0_ns + 20 * MS, "e0", (("left", 1 if number else 30, 30 + number, phase),)))
+    meter.request(Request("left", "e0", "m", end_ns=SECOND, output_tokens=50, outcome=Outcome.ABORTED))
+    for beat in range(130):
+        meter.reading(Reading(beat * 50 * MS, "gpu-0", counter_uj=730 * beat * 50_000))
+    [(record, energy)] = meter.advance(6450 * MS, last=True).requests
+
+    assert record.outcome is Outcome.ABORTED
+    assert energy.energy_uj / 1e6 <= 730 * 1.1
+    assert energy.energy_uj / 1e6 == pytest.approx(730, rel=0.02)
 
 
 def test_reads_that_fail_for_a_while() -> None:
