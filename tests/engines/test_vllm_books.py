@@ -144,3 +144,21 @@ def test_an_arrival_is_a_time_of_the_wall_clock() -> None:
         (995, "adapter", "chatcmpl-a", "a"),
         (2_000, "m", "chatcmpl-b", "b"),
     ]
+
+
+def test_a_step_that_the_engine_dropped_is_not_waited_for() -> None:
+    """A step without an output is given up with the next output, and who ended meanwhile has ended."""
+    engine = ScriptedEngine(random.Random(1), is_async=False, drafts=0)
+    books = VllmBooks("m", arrival_ns=lambda _unix: None)
+    engine.add(0)
+    engine.turn()
+    engine.add(1)
+    engine.finish()
+    place = next(place for place, event in enumerate(engine.events) if event[0] == UPDATED)
+    del engine.events[place]
+    for event in engine.events:
+        books.feed(event)
+    _, requests = books.take()
+
+    assert books.lost_steps == 1
+    assert [one.end_ns is not None for one in requests] == [True, True]

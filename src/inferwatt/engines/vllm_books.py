@@ -151,9 +151,11 @@ class VllmBooks:
     # A step.
 
     def _updated(self, t_ns: int, output: Any, result: Any) -> None:
-        pending = self._pending.pop(id(output), None)
-        if pending is None:
+        if id(output) not in self._pending:
             return
+        while (oldest := next(iter(self._pending))) != id(output):
+            self._forget(oldest)  # outputs come in order: vLLM has dropped the steps before
+        pending = self._pending.pop(id(output))
         t0_ns = min(max(pending.t0_ns, self._updated_ns), t_ns)
         self._updated_ns = t_ns
         base = self._base
