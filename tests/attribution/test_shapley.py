@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from math import factorial
+from random import Random
 
 import numpy as np
 import pytest
@@ -75,3 +76,17 @@ def test_without_work_there_is_no_part() -> None:
     """Dummy: a member that brings nothing gets nothing, and a group of such members causes nothing."""
     assert of([3.0, 0.0])[1] == 0
     assert of([0.0, 0.0]) == [0.0, 0.0]
+
+
+@given(st.lists(st.floats(min_value=0.1, max_value=1e13), min_size=2, max_size=3), st.randoms(use_true_random=False))
+def test_what_rounding_leaves_is_nobody(sizes: list[float], random: Random) -> None:
+    """A cost that begins with a jump, as computing a prompt at all does, is shared alike in any order of members."""
+
+    def jump(flops: Floats) -> Floats:
+        """Return a second for any work at all."""
+        return np.where(flops > 0, 1.0, 0.0)
+
+    random.shuffle(sizes)
+    parts = shapley((np.array(sizes),), np.zeros(len(sizes), dtype=np.int64), 1, jump)
+
+    assert parts == pytest.approx([1 / len(sizes)] * len(sizes))

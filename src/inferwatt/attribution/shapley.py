@@ -17,6 +17,8 @@ _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(4)
 _T = (_NODES + 1) / 2
 _FIRST, _SECOND = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
 """Whether the largest and the second largest of the others are there."""
+_LEAST_PART = 1e-12
+"""Less of a group's sum is what rounding left where nobody is: it is no work, and a step without work costs nothing."""
 _THERE = (_FIRST + _SECOND)[:, None]
 _CHANCE = (_WEIGHTS / 2 * _T**_THERE * (1 - _T) ** (2 - _THERE)).ravel()
 _MEAN, _HAS_FIRST, _HAS_SECOND = (
@@ -41,7 +43,8 @@ def shapley(columns: Sequence[Floats], group: Ints, groups: int, value: Callable
     before = []
     for whole, own in zip(sums, columns, strict=True):
         one, two = np.where(first < 0, 0.0, own[first]), np.where(second < 0, 0.0, own[second])
-        rest = np.maximum(whole[group] - own - one - two, 0.0)
+        rest = whole[group] - own - one - two
+        rest[rest < _LEAST_PART * whole[group]] = 0.0
         before.append(_MEAN * rest + _HAS_FIRST * one + _HAS_SECOND * two)
     gain = value(*(b + own for b, own in zip(before, columns, strict=True))) - value(*before)
     part = np.maximum(_CHANCE @ gain, 0.0)
