@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from benchmarks.gpu.attribution import Log, misplaced, rules, shapley, subsets, used
+from benchmarks.gpu.attribution import Log, misplaced, residence, rules, shapley, subsets, used
 from benchmarks.gpu.decoder import SHAPES
 
 NAMES = ("a", "b", "c")
@@ -29,11 +29,20 @@ def test_rules_divide_all_of_a_group() -> None:
     """Whatever they divide by; and what they misplace is what somebody has too much."""
     group = (("a", 1000, 10), ("b", 10, 30))
 
-    by_rule = rules(group, 80.0)
+    by_rule = rules(group, {"a": 3.0, "b": 1.0}, 80.0)
 
     assert {sum(each.values()) for each in by_rule.values()} == {80.0}
     assert by_rule["output_tokens"] == {"a": 20.0, "b": 60.0}
+    assert by_rule["residence"] == {"a": 60.0, "b": 20.0}
     assert misplaced(by_rule["output_tokens"], {"a": 60.0, "b": 20.0}) == 0.5
+
+
+def test_residence_is_the_time_of_a_member_s_own_steps() -> None:
+    """A long step counts by its length, and the steps of other runs not at all."""
+    steps = [(0, 10**9, ["0/0/a+b/a"]), (10**9, 10**9 + 10**8, ["0/0/a+b/a", "0/0/a+b/b"]), (0, 10**9, ["0/0/a/a"])]
+    log = Log(steps=[(t0, t1, [(name, 1, 0, False) for name in names]) for t0, t1, names in steps])
+
+    assert residence(log, "0/0/a+b") == pytest.approx({"a": 1.1, "b": 0.1})
 
 
 def test_the_models_are_of_the_size_that_they_are_called_by() -> None:

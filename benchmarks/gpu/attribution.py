@@ -147,12 +147,25 @@ def split(log: Log, decoder: Decoder) -> Split:
     return attribute(t_ns, uj, Steps(starts, ends, step, request, new, context, prefill), model=decoder.shape.model())
 
 
-def rules(members: Sequence[tuple[str, int, int]], total: float) -> dict[str, dict[str, float]]:
-    """Return what simple rules make of a group's energy."""
+def residence(log: Log, tag: str) -> dict[str, float]:
+    """Return how long each member of a run was in steps, seconds."""
+    found: dict[str, float] = {}
+    for t0_ns, t1_ns, members in log.steps:
+        for name, *_ in members:
+            run_tag, _, member = name.rpartition("/")
+            if run_tag == tag:
+                found[member] = found.get(member, 0.0) + (t1_ns - t0_ns) / 1e9
+    return found
+
+
+def rules(
+    members: Sequence[tuple[str, int, int]], seconds: dict[str, float], total: float
+) -> dict[str, dict[str, float]]:
+    """Return what simple rules make of a group's energy; `seconds` is how long each member was there."""
     weights = {
         "output_tokens": {name: float(output) for name, _, output in members},
         "all_tokens": {name: float(prompt + output) for name, prompt, output in members},
-        "residence": {name: float(output) for name, _, output in members},
+        "residence": seconds,
         "equal": {name: 1.0 for name, _, _ in members},
     }
     return {rule: {name: total * each / sum(by.values()) for name, each in by.items()} for rule, by in weights.items()}
@@ -193,7 +206,8 @@ def measure(
             )
             for chosen in subsets(names)
         }
-        found.append(_compared(number, group, cost, energy, marginal, repeats))
+        seconds = residence(log, f"{number}/0/{'+'.join(names)}")
+        found.append(_compared(number, group, cost, seconds, energy, marginal, repeats))
     return {"idle_watts": round(idle_watts, 1), "groups": found}
 
 
@@ -201,6 +215,7 @@ def _compared(
     number: int,
     group: Sequence[tuple[str, int, int]],
     cost: Sets,
+    seconds: dict[str, float],
     energy: dict[str, float],
     marginal: dict[str, float],
     repeats: int,
@@ -214,7 +229,7 @@ def _compared(
     together = "+".join(names)
     told = {name: mean(energy, together, name) for name in names}
     true = shapley(names, cost)
-    simple = rules(group, cost[whole])
+    simple = rules(group, seconds, cost[whole])
     without = {name: cost[whole] - cost[whole - {name}] for name in names}
     return {
         "members": [list(each) for each in group],
