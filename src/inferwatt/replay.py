@@ -13,7 +13,7 @@ from inferwatt.attribution.attributor import Attributor, Closed, moved_to
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Record, Recording
 from inferwatt.records import TIER_RANK, Device, EnergyPart, Reading, Request, RequestEnergy, Rule, Step, Tier
-from inferwatt.units import joules
+from inferwatt.units import joules, named_joules
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ReplayResult:
         for device, totals in self.devices:
             yield {
                 "device": device.device,
-                **{f"{name}_joules": joules(uj) for name, uj in totals.accounts().items()},
+                **named_joules(totals.accounts()),
                 "provenance": device.provenance.value,
                 "systematic_ratio": device.systematic_ratio,
             }
@@ -65,12 +65,8 @@ def _figures(figure: RequestEnergy | EnergyPart) -> dict[str, float]:
         "low_joules": joules(figure.low_uj),
         "high_joules": joules(figure.high_uj),
         "systematic_ratio": figure.systematic_ratio,
-        **(_details(figure) if isinstance(figure, RequestEnergy) else {}),
+        **(named_joules(figure.details_uj) if isinstance(figure, RequestEnergy) else {}),
     }
-
-
-def _details(energy: RequestEnergy) -> dict[str, float]:
-    return {f"{name}_joules": joules(uj) for name, uj in energy.details_uj.items()}
 
 
 def _part(part: EnergyPart) -> dict[str, Any]:

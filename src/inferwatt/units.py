@@ -1,5 +1,7 @@
 """Units: the only constants and the only conversions. Energy inside is integer microjoules, time is nanoseconds."""
 
+from collections.abc import Mapping
+
 NS_PER_SECOND = 1_000_000_000
 NS_PER_MS = 1_000_000
 UJ_PER_JOULE = 1_000_000
@@ -11,6 +13,11 @@ JOULES_PER_KWH = 3_600_000
 def joules(uj: float) -> float:
     """Convert microjoules to joules."""
     return uj / UJ_PER_JOULE
+
+
+def named_joules(energies_uj: Mapping[str, float]) -> dict[str, float]:
+    """Return energies in joules, each under its name with the unit in it: `{"idle": 5}` as `{"idle_joules": 5e-06}`."""
+    return {f"{name}_joules": joules(uj) for name, uj in energies_uj.items()}
 
 
 def microjoules(energy_joules: float) -> int:

@@ -9,7 +9,7 @@ from inferwatt.books import Books
 from inferwatt.records import Device, Request, RequestEnergy
 from inferwatt.snapshot import DeviceView, LiveView, ModelView, RequestView, TenantView
 from inferwatt.tallies import AccountSum, EnergySum, WorkCount
-from inferwatt.units import NS_PER_SECOND, joules, seconds, watts
+from inferwatt.units import NS_PER_SECOND, joules, named_joules, seconds, watts
 
 _KEPT_REQUESTS = 500
 _WINDOW_NS = 30 * NS_PER_SECOND
@@ -258,6 +258,6 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         outcome=request.outcome.value if request.outcome else "",
         tags=request.tags,
         trace_id=request.trace_id,
-        details={f"{name}_joules": joules(uj) for name, uj in known.details_uj.items()} if known else {},
+        details=named_joules(known.details_uj) if known else {},
         unsure=known.is_unsure if known else False,
     )

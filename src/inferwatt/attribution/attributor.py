@@ -175,6 +175,7 @@ class Attributor:
             engine.loaded = event.kind is EventKind.MODEL_LOAD
 
     def _engine(self, name: str) -> EngineState:
+        """Return the engine that work came of; it is looked at within a beat."""
         engine = self._engines.get(name)
         if engine is None:
             raise RecordRejected(f"work of an unknown engine {name!r}", where="records", fix="name it in meta.json")

@@ -22,7 +22,6 @@ _UNSURE_RATIO = 0.3
 """How far each term's part of the energy may be from the prior's, one standard deviation."""
 _FORGET = 0.99
 """Clocks and heat drift: a tick counts half after 70. Chosen on the tuning loads of benchmarks/accuracy.py."""
-_OLD_PART = 0.1
 _NOT_LEARNT = 0.15
 """What of a tick no work explains, before any tick taught anything."""
 _NOTHING = 1e-9
@@ -48,7 +47,7 @@ class Priced:
 
     def by_tokens(self, work: Work, weights: Floats) -> "Priced":
         """Return the same with other weights of the work's rows: what it used is not known, only how much it was."""
-        summed = np.bincount(work.slot * 2 + ~work.prefill, weights).astype(np.float64)
+        summed = np.bincount(work.key, weights).astype(np.float64)
         nothing = np.zeros_like(self.doubts), np.zeros_like(self.parts)
         return Priced(self.keys, summed[self.keys], *nothing, is_learnt=False)
 
@@ -80,7 +79,7 @@ class CostModel:
 
     def doubt_ticks(self) -> None:
         """Trust the ticks so far little: the world that they were seen in is another now."""
-        self._energy.fade(_OLD_PART)
+        self._energy.fade()
 
     def expect(self, work: Work) -> tuple[Ints, Floats, Floats] | None:
         """Return what work whose energy is not known yet will have used, by the last fit: keys, µJ and notes.
@@ -106,14 +105,14 @@ class CostModel:
         equal_seconds = np.maximum(work.seconds - own_sum, 0.0)[group] / members
         equal_steps = work.steps[group] / members
         columns = (times.own + equal_seconds, equal_steps, work.flops, work.read_bytes)
-        key = work.slot * 2 + ~work.prefill
+        key = work.key
         keys = np.flatnonzero(np.bincount(key))
         terms = np.stack([np.bincount(key, column)[keys] for column in columns])
         static, step, flop, byte = coefficients
         shared = static * equal_seconds + step * equal_steps
         context = static * times.context + byte * work.kv_bytes
         alone = np.where(members > 1, 0.0, step * equal_steps)
-        marginal = static * times.marginal + alone + flop * work.flops + byte * work.marginal_bytes
+        marginal = static * times.marginal + alone + flop * work.flops + byte * times.marginal_bytes
         again = None if work.again is None else work.again * (coefficients @ np.stack(columns))
         parts = [
             np.zeros(len(keys)) if each is None else np.bincount(key, each)[keys]

@@ -14,6 +14,7 @@ _FIRST_NOISES = 0.25
 """Until their rest is seen, observations are taken to be this noisy; that counts for so many of them."""
 _LEAST_RIDGE = 1e-6
 """Observations without any noise still leave something to the prior: their terms may be collinear."""
+_OLD_PART = 0.1
 _REFIT_PART = 8
 _MOST_REFIT_TICKS = 128
 """A fit is made anew after an eighth of the observations that it rests on, at most so many."""
@@ -80,12 +81,12 @@ class RidgeFit:
         self._weight = self._weight * self._forget + 1.0
         self._since += 1
 
-    def fade(self, part: float) -> None:
-        """Let all that was seen count for only this part: what it was seen by has changed."""
+    def fade(self) -> None:
+        """Trust what was seen so far little: the world that it was seen in is another now."""
         for sums in (self._gram, self._moment, self._scale):
-            sums *= part
-        self._square *= part
-        self._weight *= part
+            sums *= _OLD_PART
+        self._square *= _OLD_PART
+        self._weight *= _OLD_PART
 
     def extended(self, terms: Floats, totals: Floats) -> "RidgeFit":
         """Return a fit that has also seen these: terms of shape (m, n), totals of shape (m,)."""

@@ -27,7 +27,6 @@ _EVERY_PART = 8
 _MOST_PATIENCE = 128
 """A fit is made anew after an eighth of the steps that it rests on, at most so many."""
 _QUICKEST = 0.05
-_OLD_PART = 0.1
 _LEAST_SECONDS = 1e-12
 _ALL_CONSTANT = np.array([1.0, 0.0, 0.0])
 _ALL_SLOPE = np.array([0.0, 1.0])
@@ -64,6 +63,8 @@ class Times:
     """By Shapley's rule, beyond what all share equally."""
     marginal: Floats
     """How much sooner the group's steps would have ended without it."""
+    marginal_bytes: Floats
+    """How much less they would have read, bytes."""
     context: Floats
     """Of `own`, for its context."""
 
@@ -93,7 +94,7 @@ class StepTime:
 
     def doubt_steps(self) -> None:
         """Trust the steps so far little: clocks are others now."""
-        self._reading.fade(_OLD_PART)
+        self._reading.fade()
         self._prompts.clear()
         self._fitted_count = min(self._fitted_count, self._count - _MOST_PATIENCE)
 
@@ -150,7 +151,7 @@ class StepTime:
         """Return what of its group's time each row causes; `own` of a group's rows never sum to more than it took."""
         line = self.roofline()
         group, steps, count = work.group, work.steps, len(work.steps)
-        per_step = np.divide(1.0, steps, out=np.zeros(count), where=steps > 0)
+        per_step = work.per_step
         members = np.bincount(group, minlength=count).astype(np.float64)
         read_bytes = work.read_bytes
         flops_sum = np.bincount(group, work.flops, count).astype(np.float64) * per_step
@@ -161,32 +162,27 @@ class StepTime:
         may_compute = np.bincount(group, ahead, count) * per_step > line.floor - line.other
         rows = np.flatnonzero(may_compute[group])  # of the others, no set of members computes longer than it reads
         if len(rows):
-            each = group[rows]
+            in_group = group[rows]
             brought = (work.flops, work.kv_bytes, work.new_tokens)
-            columns = [column[rows] * per_step[each] for column in brought]
+            columns = [column[rows] * per_step[in_group] for column in brought]
 
             def beyond_floor(flops: Floats, kv_bytes: Floats, tokens: Floats, members: Floats) -> Floats:
                 return line.beyond_floor(flops, kv_bytes + work.shape.touched_bytes(tokens), members)
 
-            own[rows] = shapley([*columns, np.ones(len(rows))], each, count, beyond_floor) * steps[each]
+            own[rows] = shapley([*columns, np.ones(len(rows))], in_group, count, beyond_floor) * steps[in_group]
         expected = (line.floor + beyond) * steps
         scale = np.divide(work.seconds, expected, out=np.zeros(count), where=expected > _LEAST_SECONDS)
         if self._line is None:
             scale = np.minimum(scale, 1.0)
-        without = line.beyond_floor(*_without(work, per_step, flops_sum, bytes_sum, members))
+        marginal_bytes, each = work.marginal_bytes, per_step[group]
+        without = line.beyond_floor(
+            np.maximum(flops_sum[group] - work.flops * each, 0.0),
+            np.maximum(bytes_sum[group] - marginal_bytes * each, 0.0),
+            members[group] - 1.0,
+        )
         marginal = np.maximum(beyond[group] - without, 0.0) + np.where(members[group] > 1, 0.0, line.floor)
         scale = scale[group]
         own = own * scale
         context = np.minimum(line.per_byte * work.kv_bytes * scale, own)
-        return Times(own, np.minimum(marginal * steps[group] * scale, work.seconds[group]), context)
-
-
-def _without(
-    work: Work, per_step: Floats, flops_sum: Floats, bytes_sum: Floats, members: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Return the sums of each row's group without that row, a step's mean: FLOPs, bytes read and members."""
-    group = work.group
-    each = per_step[group]
-    flops = np.maximum(flops_sum[group] - work.flops * each, 0.0)
-    read_bytes = np.maximum(bytes_sum[group] - work.marginal_bytes * each, 0.0)
-    return flops, read_bytes, members[group] - 1.0
+        marginal = np.minimum(marginal * steps[group] * scale, work.seconds[group])
+        return Times(own, marginal, marginal_bytes, context)

@@ -47,6 +47,17 @@ class Work:
     """Rows: which part of their tokens had been computed before; None where none had."""
 
     @property
+    def key(self) -> Ints:
+        """Rows: `slot * 2`, and one more for decode."""
+        return self.slot * 2 + ~self.prefill
+
+    @property
+    def per_step(self) -> Floats:
+        """Groups: by which a sum becomes that of the mean step; 0 where there is none."""
+        result: Floats = np.divide(1.0, self.steps, out=np.zeros(len(self.steps)), where=self.steps > 0)
+        return result
+
+    @property
     def read_bytes(self) -> Floats:
         """Rows: of the KV cache and of experts, bytes."""
         result: Floats = self.kv_bytes + self.expert_bytes
@@ -57,7 +68,7 @@ class Work:
         """Rows: what their group would have read less without them, bytes."""
         if not self.shape.touched_ratio:
             return self.kv_bytes
-        per_step = np.divide(1.0, self.steps, out=np.zeros(len(self.steps)), where=self.steps > 0)
+        per_step = self.per_step
         tokens = np.bincount(self.group, self.new_tokens, len(self.steps)).astype(np.float64) * per_step
         touched = self.shape.touched_bytes(tokens)[self.group]
         rest = np.maximum(tokens[self.group] - self.new_tokens * per_step[self.group], 0.0)

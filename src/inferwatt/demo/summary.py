@@ -31,7 +31,7 @@ from typing import Any
 from inferwatt.attribution.accounts import DeviceTotals
 from inferwatt.records import Device, EnergyPart, Provenance, Request, RequestEnergy
 from inferwatt.replay import ReplayResult
-from inferwatt.units import joules
+from inferwatt.units import joules, named_joules
 
 FORMAT = "inferwatt-demo/1"
 
@@ -101,7 +101,7 @@ def device_row(device: Device, totals: DeviceTotals) -> Document:
         "component": device.component.value,
         "provenance": device.provenance.value,
         "systematic_ratio": device.systematic_ratio,
-        **{f"{name}_joules": joules(uj) for name, uj in accounts.items()},
+        **named_joules(accounts),
         "missing_microjoules": totals.measured_uj - parts_uj,
         "low_joules": measured_joules * (1 - device.systematic_ratio),
         "high_joules": measured_joules * (1 + device.systematic_ratio),
