@@ -1,6 +1,7 @@
 """Where the socket is."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,16 @@ def test_nobody_there_is_an_os_error(tmp_path: Path) -> None:
     """What is not there is told at once, and leaves no socket open."""
     with pytest.raises(FileNotFoundError):
         endpoint.connect(str(tmp_path / "nobody.sock"))
+
+
+@pytest.mark.parametrize("depth", [1, 90])
+def test_a_temporary_folder_has_room_for_a_socket(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However deep TMPDIR lies, a demo's agent can listen in its folder; a deep one is left as it was."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as top:
+        deep = Path(top) / ("d" * depth)
+        deep.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        with endpoint.temporary_folder("inferwatt-demo-") as folder:
+            assert (Path(folder).parent == deep) == (depth == 1)
+            endpoint.listen(os.path.join(folder, endpoint.NAME)).close()
+        assert list(deep.iterdir()) == []

@@ -9,6 +9,7 @@ import os
 import socket
 import stat
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,8 +23,8 @@ CONNECT_SECONDS = 1.0
 GROUP = "inferwatt"
 BACKLOG = 128
 BIND_SECONDS = 1.0
-LONGEST_PATH_BYTES = 107
-"""sun_path of unix(7) holds 108 bytes with the final NUL; macOS has 104 (its kernel then refuses by itself)."""
+LONGEST_PATH_BYTES = 103 if sys.platform == "darwin" else 107
+"""sun_path of unix(7) holds 108 bytes with the final NUL, that of macOS 104."""
 
 
 class Peer(NamedTuple):
@@ -53,6 +54,18 @@ def socket_path(*, listen: bool = False, service_folder: str = SERVICE_FOLDER) -
     if not listen:
         usable = [path for path in usable if os.path.exists(path)] or usable
     return _short(usable[0])
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[str]:
+    """Hold a new temporary folder in which a socket can be made: in /tmp where TMPDIR lies too deep for one."""
+    import tempfile
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
+        if not _fits(os.path.join(folder, NAME)):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp"))
+        yield folder
 
 
 def connect(path: str) -> socket.socket:
@@ -160,8 +173,12 @@ def _usable(folder: str, *, listen: bool) -> bool:
     return parent == os.environ.get("XDG_RUNTIME_DIR") and os.access(parent, os.X_OK | (os.W_OK if listen else 0))
 
 
+def _fits(path: str) -> bool:
+    return len(os.fsencode(path)) <= LONGEST_PATH_BYTES
+
+
 def _short(path: str) -> str:
-    if len(os.fsencode(path)) > LONGEST_PATH_BYTES:
+    if not _fits(path):
         raise Unavailable(
             f"the path of the socket has more than {LONGEST_PATH_BYTES} bytes",
             where=path,

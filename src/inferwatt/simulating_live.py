@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -124,7 +123,7 @@ def run(live: Live) -> int:
     before = {number: signal.signal(number, lambda *_: ending.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with ExitStack() as stack:
-            folder = live.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inferwatt-")))
+            folder = live.folder or Path(stack.enter_context(endpoint.temporary_folder("inferwatt-")))
             world = World(LOADS[live.load], seed=live.seed)
             device = SimulatedDevice(folder)
             stack.callback(device.remove)

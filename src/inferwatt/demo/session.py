@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 
-from inferwatt import replay
+from inferwatt import endpoint, replay
 from inferwatt.demo import pages, summary, table
 from inferwatt.demo.load import GRACE_SECONDS
 from inferwatt.demo.server import check_installed
@@ -63,7 +62,7 @@ def main(options: Options) -> int:
         Unavailable: the extra is not installed, or a child cannot be started or ended early.
     """
     check_installed()
-    with tempfile.TemporaryDirectory(prefix="inferwatt-demo-") as folder, _stop_by_signal() as stop:
+    with endpoint.temporary_folder("inferwatt-demo-") as folder, _stop_by_signal() as stop:
         document = Session(options, Path(folder), stop).run()
     click.echo(json.dumps(document) if options.as_json else summary.as_text(document))
     return 0 if document["replay"]["matches"] else 1
@@ -97,7 +96,7 @@ class Session:
         self._stop = stop
         self._recording = options.record or folder / "recording"
         self._state = folder / "state"
-        self._socket = folder / "agent.sock"
+        self._socket = folder / endpoint.NAME
         self._children = contextlib.ExitStack()
         self._address = ""
         self._view: LiveView | None = None
