@@ -157,3 +157,15 @@ def test_the_sensors_bound_is_in_the_interval() -> None:
     call.end()
 
     assert (call.ended[0].low_joules, call.ended[0].high_joules) == (0.5, 4.5)
+
+
+def test_a_part_that_is_settled_has_no_upper_end() -> None:
+    """A server that has said what is settled so far said no more; the sum of such a call and others has none either."""
+    figure = {"id": "1", "energy_joules": 2.0, "low_joules": 1.0, "provenance": "measured", "state": "provisional"}
+    with inferwatt.calls() as calls:
+        call = Call(Asked("openai", "m", "localhost"))
+        call.see({"inferwatt": figure})
+        call.end()
+
+    assert (call.ended[0].energy_joules, call.ended[0].high_joules, call.ended[0].state) == (2.0, None, "provisional")
+    assert calls.totals[Provenance.MEASURED].high_joules is None

@@ -3,10 +3,12 @@
 import gzip
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from inferwatt.rates import LEAST_REQUESTS
 from inferwatt.records import Outcome
 from tests.engines.ends import WAIT_SECONDS, some_energy
 from tests.gateway.conftest import Desk
@@ -116,7 +118,7 @@ def test_a_body_of_each_protocol_has_the_object(name: str, gateway: Gateway, ser
 
 
 def test_the_joules_that_are_known_go_into_the_last_data(gateway: Gateway, server: StandIn, desk: Desk) -> None:
-    """Nothing is held back for them: what the agent has told by then is what the stream ends with."""
+    """Nothing is held back for them: what is settled by then, with no upper bound, since the rest is not known."""
     got: list[Answer] = []
     told = {"model": "joules", "stream": True, "max_tokens": 3, "waits_after": 2}
     asking = threading.Thread(target=lambda: got.append(gateway.ask(told)))
@@ -139,17 +141,38 @@ def test_the_joules_that_are_known_go_into_the_last_data(gateway: Gateway, serve
         "id": name,
         "energy_joules": 3e-06,
         "low_joules": 3e-06,
-        "high_joules": 4e-06,
         "prefill_joules": 1e-06,
         "decode_joules": 2e-06,
         "systematic_ratio": 0.4,
         "tier": "request_span",
         "provenance": "modelled",
+        "basis": "settled_so_far",
         "final": False,
         "state": "provisional",
         "link": "",
     }
     assert not [one for one in before if "inferwatt" in one]
+
+
+def test_an_answer_says_what_its_tokens_cost_lately(folder: Path, server: StandIn, desk: Desk) -> None:
+    """After 19 calls whose joules are final the next says theirs at once, with the interval in which 90% lay."""
+    with Gateway(folder / "lately", [server.url], agent=str(folder / "agent.sock")) as gateway:
+        first = gateway.ask({"model": "lately"}).json()["inferwatt"]
+        for _ in range(LEAST_REQUESTS - 1):
+            gateway.ask({"model": "lately"})
+        records = desk.ended_all(LEAST_REQUESTS)
+        desk.agent.inbox.push(records[0].producer, [some_energy(one.request, final=True) for one in records])
+        said = [gateway.ask({"model": "lately"}).json()["inferwatt"]]
+        while said[-1]["state"] == "pending":
+            threading.Event().wait(0.1)
+            said.append(gateway.ask({"model": "lately"}).json()["inferwatt"])
+        other = gateway.ask({"model": "another"}).json()["inferwatt"]
+        several = gateway.ask({"model": "lately", "n": 2}).json()["inferwatt"]
+
+    assert first["state"] == other["state"] == "pending"
+    names = ("energy_joules", "low_joules", "high_joules", "basis", "state", "final")
+    assert [said[-1][name] for name in names] == [3e-06, 3e-06, 3e-06, "recent_average", "provisional", False]
+    assert several["prefill_joules"] == 2e-06
 
 
 def test_the_usage_is_asked_for_and_hidden(gateway: Gateway, server: StandIn, desk: Desk) -> None:

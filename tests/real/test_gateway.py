@@ -116,6 +116,22 @@ def test_a_body_has_its_object_and_the_headers_say_the_same(gateway: Gateway) ->
     assert record(gateway, answer["inferwatt"]["id"], **{"x-inferwatt-tenant": "bodies"})["energy_joules"] > 0
 
 
+def test_a_short_answer_says_what_its_tokens_cost_lately(gateway: Gateway) -> None:
+    """Its own joules are not settled when it ends: it says an average with its interval, once 19 calls are final."""
+    told: Any = {"model": MODEL, "messages": RIVERS, "max_tokens": 4}
+    with client(gateway) as asking:
+
+        def lately() -> Any:
+            answer: Any = asking.chat.completions.create(**told).to_dict()
+            return answer["inferwatt"] if answer["inferwatt"].get("basis") == "recent_average" else None
+
+        said = wait_for("an average", lately)
+
+    assert 0 < said["low_joules"] <= said["energy_joules"] <= said["high_joules"]
+    assert (said["state"], said["final"], said["provenance"]) == ("provisional", False, "modelled")
+    assert record(gateway, said["id"])["energy_joules"] > 0
+
+
 KINDS: dict[str, dict[str, Any]] = {
     "chat/completions": {"messages": RIVERS, "max_tokens": 20},
     "completions": {"prompt": "The Danube", "max_tokens": 20},

@@ -21,6 +21,8 @@ UNKNOWN, PENDING = "unknown", "pending"
 class CallEnergy:
     """One call to a model and what it took: joules with a 90% interval, None where nobody knows.
 
+    `high_joules` alone is None where a server has said only what is settled by then, a part of the whole.
+
     `provenance` says where they come from: `estimated` (by tokens), or what the server says of its own figure.
     `state` is `final`, `provisional` (the server may say more under `link`), `pending` or `unknown`. Tokens are those
     that the answer told; `output_counted` says that pieces of a stream were counted, since it told none.
@@ -51,12 +53,15 @@ class CallEnergy:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Calls of one provenance together. They share their causes, so the ends of their intervals are added."""
+    """Calls of one provenance together. They share their causes, so the ends of their intervals are added.
+
+    `high_joules` is None where that of a call is not known.
+    """
 
     calls: int
     energy_joules: float
     low_joules: float
-    high_joules: float
+    high_joules: float | None
 
 
 class Calls(list[CallEnergy]):
@@ -78,11 +83,12 @@ class Calls(list[CallEnergy]):
 
 
 def _total(made: list[CallEnergy]) -> Total:
+    highs = [call.high_joules for call in made if call.high_joules is not None]
     return Total(
         len(made),
         sum(call.energy_joules or 0.0 for call in made),
         sum(call.low_joules or 0.0 for call in made),
-        sum(call.high_joules or 0.0 for call in made),
+        sum(highs) if len(highs) == len(made) else None,
     )
 
 

@@ -88,15 +88,14 @@ def _said(figure: Mapping[str, Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"request": figure["id"], "link": _text(figure.get("link"))}
     energy, low, high = (_number(figure.get(name)) for name in ("energy_joules", "low_joules", "high_joules"))
     provenance = figure.get("provenance")
-    if energy is None or low is None or high is None or provenance not in set(Provenance):
+    if energy is None or low is None or provenance not in set(Provenance):
         return {**said, "state": _text(figure.get("state")) or PENDING}
-    ratio = _number(figure.get("systematic_ratio")) or 0.0
-    low, high = low * max(1 - ratio, 0.0), high * (1 + ratio)  # its interval is the split's alone
+    ratio = _number(figure.get("systematic_ratio")) or 0.0  # its interval is the split's alone
     return {
         **said,
         "energy_joules": energy,
-        "low_joules": low,
-        "high_joules": high,
+        "low_joules": low * max(1 - ratio, 0.0),
+        "high_joules": None if high is None else high * (1 + ratio),  # None: only a part is settled
         "provenance": Provenance(provenance),
         "state": _text(figure.get("state")),
         "method": _text(figure.get("method") or figure.get("tier")),

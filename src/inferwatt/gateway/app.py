@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 
 from inferwatt.answering.tenant import Tenants, key_of, split_path
-from inferwatt.delivery import Delivery
 from inferwatt.gateway import asking, headers, paths
 from inferwatt.gateway.answer import Left, Receive, Refused, Send, body_of, refuse, say
 from inferwatt.gateway.asking import Asked
 from inferwatt.gateway.call import Call, Terms
 from inferwatt.gateway.ending import Ending, refusal
 from inferwatt.gateway.known import Recent
+from inferwatt.gateway.lately import Desk
 from inferwatt.gateway.models import models
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.trying import Question, ask
@@ -54,14 +54,14 @@ class Gateway:
         desk: who tells the agent, and hears joules.
     """
 
-    def __init__(self, config: GatewayConfig, upstreams: Upstreams, tenants: Tenants, desk: Delivery) -> None:
+    def __init__(self, config: GatewayConfig, upstreams: Upstreams, tenants: Tenants, desk: Desk) -> None:
         self.counts: Counter[str] = Counter()
         self._config, self._upstreams, self._tenants = config, upstreams, tenants
         self._desk = desk
         self._allowed = frozenset(config.paths)
         self._names = itertools.count(1)
         self._recent = Recent()
-        self._terms = Terms(config.embed, config.agent_url)
+        self._terms = Terms(config.embed, config.agent_url, desk)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:

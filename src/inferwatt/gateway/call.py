@@ -7,21 +7,24 @@ server at once; what was made until then is kept as aborted.
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 
 from inferwatt.answering import embed, usage
 from inferwatt.answering.figures import figure, head
+from inferwatt.answering.provisional import Known, provisional
 from inferwatt.answering.stream import Stream
 from inferwatt.answering.usage import Used
 from inferwatt.gateway import asking, headers
 from inferwatt.gateway.answer import Send, say_bytes
 from inferwatt.gateway.asking import Asked
+from inferwatt.gateway.lately import Desk
 from inferwatt.gateway.managed import estimated
 from inferwatt.gateway.upstreams import Upstream
 from inferwatt.handle import RequestHandle
+from inferwatt.records import RequestEnergy
 
 MOST_EMBEDDED_BYTES = 4 << 20
 USAGE_BYTES = 4096
@@ -40,10 +43,11 @@ _REFUSALS = frozenset({*range(_BAD, 500), 501, 503})
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the calls of one gateway have in common: whether answers carry the object, and what its links begin with."""
+    """What calls have in common: whether answers carry the object, what its links begin with, who tells the agent."""
 
     embeds: bool
     url: str
+    desk: Desk
 
 
 Opens = Callable[[Upstream], RequestHandle]
@@ -102,6 +106,8 @@ class Call:
         if used.failed or not (self._is_whole or self.has_left):
             handle.fail()
         handle.finish("aborted" if self.has_left else "")
+        if self._upstream is not None and self._asked.answers == 1 and not self._upstream.config.provider:
+            self._upstream.lately.ended(handle)
 
     # What comes back.
 
@@ -216,7 +222,15 @@ class Call:
         """Return the object for the answer; None where there is to be none."""
         if not self._terms.embeds or self._handle is None:
             return None
-        return self.estimate(used) or figure(self.name, self._handle.energy(), url=self._terms.url)
+        return self.estimate(used) or figure(self.name, self._known(self._handle, used), url=self._terms.url)
+
+    def _known(self, handle: RequestHandle, used: Used) -> Known | RequestEnergy | None:
+        """Return what its own server's call has used as far as anybody knows."""
+        if self._upstream is None or not self._terms.desk.is_heard:
+            return provisional(handle.energy(), (), used)
+        if used.output is None:
+            used = replace(used, output=self._tokens or None)
+        return self._upstream.lately.known(handle, used, self._asked.answers)
 
     def estimate(self, used: Used | None = None) -> Mapping[str, Any] | None:
         """Return what a managed API is estimated to have used for it; None where no such one was asked."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from inferwatt.answering.figures import figure
+from inferwatt.answering.provisional import provisional
+from inferwatt.answering.usage import NOTHING
 from inferwatt.handle import RequestHandle
 
 MOST_KNOWN = 4096
@@ -27,4 +29,6 @@ class Recent:
     def find(self, name: str, tenant: str, url: str) -> Mapping[str, Any] | None:
         """Return what is known now of a tenant's call; None where it has none of that id."""
         known = self._calls.get((tenant, name))
-        return figure(name, known.energy(), url=url) if isinstance(known, RequestHandle) else known
+        if not isinstance(known, RequestHandle):
+            return known
+        return figure(name, provisional(known.energy(), (), NOTHING), url=url)

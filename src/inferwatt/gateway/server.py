@@ -18,10 +18,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inferwatt.answering.tenant import Tenants, tenants
 from inferwatt.clients.estimator import own_registry
-from inferwatt.delivery import Delivery
 from inferwatt.errors import ConfigError, Unavailable
 from inferwatt.gateway.app import LOOPBACK, Gateway
 from inferwatt.gateway.ending import CONNECTION
+from inferwatt.gateway.lately import Desk
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.upstreams import open_upstreams, read_secret
 
@@ -207,7 +207,7 @@ class Serving:
         if any(one.provider for one in config.upstream):
             own_registry()  # read now: a wrong one is an error here, not in the middle of an answer
         self.config = config
-        self.desk = Delivery(socket_path or None)
+        self.desk = Desk(socket_path or None)
         self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk)
         self._options = _tls(config)
         self.listener = bind(config.listen)

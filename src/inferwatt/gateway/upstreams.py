@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from inferwatt.errors import ConfigError
+from inferwatt.gateway.lately import Lately
 from inferwatt.gateway.settings import UpstreamConfig
 
 
@@ -18,6 +19,7 @@ class Upstream:
     key: str = field(default="", repr=False)
     tells_unasked: bool = False
     """llama.cpp tells its tokens with every answer, and elsewhere if it is asked for them."""
+    lately: Lately = field(default_factory=Lately)
 
     @property
     def is_asked_usage(self) -> bool:
