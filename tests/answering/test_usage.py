@@ -104,19 +104,21 @@ def test_bytes_that_are_no_json_say_nothing(data: bytes) -> None:
 
 
 def test_tgi_says_times_in_headers() -> None:
-    """Queue and first-token times are read in seconds: the first of five tokens came 4 x 10 ms before the end."""
+    """They are read in seconds: the first of five tokens of 100 ms came after the check, the queue and its fifth."""
     told = of_headers(
         {
             "x-prompt-tokens": "7",
             "x-generated-tokens": "5",
+            "x-validation-time": "3",
             "x-queue-time": "20",
             "x-inference-time": "100",
-            "x-time-per-token": "10",
+            "x-time-per-token": "20",
         }
     )
 
     assert (told.prompt, told.output, told.queue_seconds) == (7, 5, 0.02)
-    assert told.first_token_seconds == pytest.approx(0.08)
+    assert told.first_token_seconds == pytest.approx(0.043)
+    assert of_headers({"x-queue-time": "1", "x-inference-time": "3"}).first_token_seconds is None
 
 
 @pytest.mark.parametrize("value", ["", "-1", "1.5", "nan", "²", True, 2**63, -1, 1.0, None, "9" * 5000])

@@ -61,17 +61,7 @@ BODIES: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
     "azure": ("/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21", {"id": "i", **USED}, {}),
     "anthropic": ("/v1/messages", {"id": "i", "usage": {"input_tokens": 5, "output_tokens": 2}}, {}),
     "responses": ("/v1/responses", {"id": "i", "usage": {"input_tokens": 5, "output_tokens": 2}}, {}),
-    "tgi": (
-        "/generate",
-        {"generated_text": "ab"},
-        {
-            "x-prompt-tokens": "5",
-            "x-generated-tokens": "2",
-            "x-queue-time": "1",
-            "x-inference-time": "3",
-            "x-time-per-token": "1",
-        },
-    ),
+    "tgi": ("/generate", {"generated_text": "ab"}, {"x-prompt-tokens": "5", "x-generated-tokens": "2"}),
 }
 
 
@@ -112,9 +102,6 @@ def test_a_body_of_each_protocol_has_the_object(name: str, gateway: Gateway, ser
     }
     assert (record.prompt_tokens, record.output_tokens) == (5, 2)
     assert record.model == ("my-gpt" if name == "azure" else "m")
-    if name == "tgi":
-        assert record.first_token_ns is not None
-        assert 0 < record.first_token_ns - record.arrival_ns <= 3_000_000
 
 
 def test_the_joules_that_are_known_go_into_the_last_data(gateway: Gateway, server: StandIn, desk: Desk) -> None:

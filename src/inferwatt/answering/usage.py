@@ -94,21 +94,23 @@ def _timings(timings: object) -> dict[str, int]:
 
 
 def _details(details: object) -> dict[str, int]:
-    """Return TGI's details: the prompt's tokens only where they were asked for."""
+    """Return TGI's details: of a body the prompt's tokens only where they were asked for, of a stream their number."""
     told = _map(details)
     prefill = told.get("prefill")
-    prompt = len(prefill) if isinstance(prefill, list) and prefill else None
+    prompt = len(prefill) if isinstance(prefill, list) and prefill else tokens(told.get("input_length"))
     return _known(prompt=prompt, output=tokens(told.get("generated_tokens")))
 
 
 def of_headers(headers: Mapping[str, str]) -> Used:
-    """Return what TGI says in headers, by their names in lower case; times there are milliseconds."""
+    """Return what TGI says in headers, by their names in lower case; times there are milliseconds.
+
+    When the first token came it does not say: it is taken to have taken as long as each, after all that was waited.
+    """
     output = tokens(headers.get("x-generated-tokens"))
-    queue, inference = _seconds(headers.get("x-queue-time")), _seconds(headers.get("x-inference-time"))
-    each = _seconds(headers.get("x-time-per-token"))
+    checked, queue, busy = (_seconds(headers.get(f"x-{name}-time")) for name in ("validation", "queue", "inference"))
     first = None
-    if queue is not None and inference is not None and each is not None and output:
-        first = queue + max(inference - each * (output - 1), 0.0)
+    if queue is not None and busy is not None and output:
+        first = (checked or 0.0) + queue + busy / output
     return Used(tokens(headers.get("x-prompt-tokens")), None, output, queue_seconds=queue, first_token_seconds=first)
 
 

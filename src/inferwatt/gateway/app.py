@@ -141,24 +141,23 @@ class Gateway:
         serving = self._upstreams.of(asked.model)
         if not serving:
             raise Refused(404, "no upstream serves this model", "See gateway.upstream.models.")
-        name = headers.request_id(visit.told) or os.urandom(16).hex()
+        name, tags = headers.request_id(visit.told) or os.urandom(16).hex(), headers.tags(visit.told)
 
         def opened(upstream: Upstream) -> RequestHandle:
-            return self._opened(upstream, name, asked.model, visit)
+            return self._opened(upstream, name, asked.model, tags, visit.tenant)
 
-        await self._pass(Call(name, asked, opened, self._terms), serving, visit)
+        await self._pass(Call(name, asked, opened, self._terms, tags), serving, visit)
 
     def _question(self, visit: Visit) -> Question:
         hides_key = bool(self._tenants.names) and bool(key_of(visit.told))
         query = visit.scope["query_string"].decode("latin-1")
         return Question(visit.path, query, visit.scope["headers"], hides_key, self._tenants.header)
 
-    def _opened(self, upstream: Upstream, name: str, model: str, visit: Visit) -> RequestHandle:
-        provider, tags = upstream.config.provider, headers.tags(visit.told)
+    def _opened(self, upstream: Upstream, name: str, model: str, tags: Mapping[str, str], tenant: str) -> RequestHandle:
         number = str(next(self._names))
-        handle = RequestHandle(self._desk, number, model, visit.tenant, upstream.engine, tags, provider)
+        handle = RequestHandle(self._desk, number, model, tenant, upstream.engine, tags, upstream.config.provider)
         handle.trace_id = name
-        self._recent.add(name, visit.tenant, handle)
+        self._recent.add(name, tenant, handle)
         return handle.start()
 
     async def _pass(self, call: Call, serving: list[Upstream], visit: Visit) -> None:

@@ -62,10 +62,12 @@ class Call:
         asked: what is asked for.
         opens: makes its record.
         terms: what it has in common with others.
+        tags: those of its record.
     """
 
-    def __init__(self, name: str, asked: Asked, opens: Opens, terms: Terms) -> None:
+    def __init__(self, name: str, asked: Asked, opens: Opens, terms: Terms, tags: dict[str, str]) -> None:
         self.name = name
+        self._tags = tags
         self._upstream: Upstream | None = None
         self._handle: RequestHandle | None = None
         self._sent = asked
@@ -101,6 +103,8 @@ class Call:
             return
         output = used.output if used.output is not None else self._tokens or None  # not told: about one an event
         handle.usage(prompt=used.prompt, cached=used.cached, output=output)
+        if used.queue_seconds is not None:
+            self._tags["queue_seconds"] = f"{used.queue_seconds:g}"
         handle.response_id = used.response_id or handle.response_id
         handle.model = handle.model or used.model
         if used.failed or not (self._is_whole or self.has_left):
@@ -222,7 +226,8 @@ class Call:
         """Return the object for the answer; None where there is to be none."""
         if not self._terms.embeds or self._handle is None:
             return None
-        return self.estimate(used) or figure(self.name, self._known(self._handle, used), url=self._terms.url)
+        told = self.estimate(used) or figure(self.name, self._known(self._handle, used), url=self._terms.url)
+        return told if used.queue_seconds is None else {**told, "queue_seconds": used.queue_seconds}
 
     def _known(self, handle: RequestHandle, used: Used) -> Known | RequestEnergy | None:
         """Return what its own server's call has used as far as anybody knows."""

@@ -80,11 +80,11 @@ def request_id(headers: Mapping[str, str]) -> str:
     return given if _NAME.fullmatch(given) else ""
 
 
-def tags(headers: Mapping[str, str]) -> dict[str, str] | None:
+def tags(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that a client gave: `x-inferwatt-tags: team=a,project=b`."""
     pairs = [one.partition("=") for one in headers.get("x-inferwatt-tags", "").split(",")[:MOST_TAGS]]
     found = {left.strip(): right.strip() for left, equal, right in pairs if equal and left.strip()}
     traceparent = headers.get("traceparent", "").split("-")
     if len(traceparent) >= 4 and len(traceparent[1]) == 32:
         found["trace_id"] = traceparent[1]
-    return found or None
+    return found
