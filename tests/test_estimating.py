@@ -64,6 +64,20 @@ def test_nothing_to_estimate_from_is_a_usage_error() -> None:
     assert "nothing to estimate from" in failed.output
 
 
+def test_emissions_are_printed_where_a_kwh_is_given() -> None:
+    """A small one has its digits; without a source it is a usage error, and without a figure there is none."""
+    asked = ["estimate", "--model", "gpt-4o", "--output-tokens", "1", "--carbon-grams-per-kwh", "20"]
+    told = invoke(*asked, "--carbon-source", "Ember 2024, Sweden", "--json")
+    [ours, _] = json.loads(told.stdout)
+    words = invoke(*asked, "--carbon-source", "Ember 2024, Sweden").stdout
+
+    assert ours["emissions_co2e_grams"] == pytest.approx(ours["energy_joules"] * 20 / 3.6e6)
+    assert "(20 g/kWh, Ember 2024, Sweden)" in words
+    assert " 0 g CO2e" not in words
+    assert invoke(*asked).exit_code == 2
+    assert "CO2e" not in invoke(*asked[:-2]).stdout
+
+
 def test_a_users_registry_counts(tmp_path: Path) -> None:
     """--registry stands over ours."""
     own = tmp_path / "own.toml"

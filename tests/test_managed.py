@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from inferwatt.clients.carbon import Intensity
 from inferwatt.clients.estimator import estimate
 from inferwatt.export import estimated
 from inferwatt.ledger.schema import HourSums, roll_up
@@ -42,6 +43,22 @@ def test_a_call_is_estimated_counted_and_kept() -> None:
     assert joules(row.energy.parts[0].energy_uj) == pytest.approx(told.accelerator_joules, rel=1e-6)
     assert desk.told.acks[-1][1] == seq
     assert [energy.final for energy in desk.told.energies] == [True]
+
+
+def test_emissions_are_counted_where_somebody_said_what_a_kwh_emits() -> None:
+    """To the nanogram, with their bounds; the figure and its source stand beside. Without it there is none."""
+    desk, silent = Desk(carbon=Intensity(400.0, "Ember 2024, Sweden")), Desk()
+    for one in (desk, silent):
+        one.say(called("1", one))
+        one.live(2)
+    told = estimate("gpt-4o", prompt_tokens=100, cached_tokens=40, output_tokens=20, seconds=2.0)
+    joules = (told.energy_joules, told.low_joules, told.high_joules)
+
+    for name, each in zip(estimated.EMISSIONS, joules, strict=True):
+        assert desk.shown(name) == {(*OF, "estimated"): pytest.approx(each / 9000 * 1e9, abs=1)}
+        assert silent.shown(name) == {}
+    assert desk.shown(estimated.INTENSITY) == {("Ember 2024, Sweden",): pytest.approx(400 / 3.6e6)}
+    assert silent.shown(estimated.INTENSITY) == {}
 
 
 def test_no_device_pays_for_it() -> None:

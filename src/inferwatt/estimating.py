@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
     from inferwatt.clients.coverage import Coverage, Tokens
     from inferwatt.clients.estimates import Estimate, Shape, Work
     from inferwatt.clients.registry import Registry
@@ -40,6 +41,13 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inst
 @click.option("--batch", type=click.FloatRange(min=0, min_open=True), help="Requests at once, where that is known.")
 @click.option("--gpus", type=click.IntRange(min=1), help="GPUs of one replica, where that is known.")
 @click.option("--gpu-kind", type=click.Choice(["H100", "B200"]), help="Their kind, where that is known.")
+@click.option(
+    "--carbon-grams-per-kwh",
+    type=float,
+    envvar="INFERWATT_ESTIMATES__CARBON_GRAMS_PER_KWH",
+    help="What the electricity emits, grams of CO2e; without it no emissions are printed.",
+)
+@click.option("--carbon-source", envvar="INFERWATT_ESTIMATES__CARBON_SOURCE", default="", help="Where that is from.")
 @_registry
 @_as_json
 def estimate_command(model: str, provider: str, registry: Path | None, as_json: bool, **told: Any) -> None:  # noqa: ANN401 - click passes what the options above declare
@@ -52,14 +60,18 @@ def estimate_command(model: str, provider: str, registry: Path | None, as_json: 
     from inferwatt.clients.registry import load
 
     shape = load(registry).find(model)
-    work = _work(told)
+    work, carbon = _work(told), _carbon(told)
     made = list(_by_every_method(shape, work))
     if as_json:
-        click.echo(json.dumps([_document(each, shape, work, provider) for each in made]))
+        click.echo(json.dumps([_document(each, shape, work, provider) | _emitted(each, carbon) for each in made]))
         return
     click.echo(f"{shape.model}: {'known' if shape.known else 'not known: any model'} ({shape.source})")
     for each in made:
         _say(each)
+        if emitted := _emitted(each, carbon):
+            low, high = emitted["emissions_low_co2e_grams"], emitted["emissions_high_co2e_grams"]
+            figure = f"{emitted['emissions_co2e_grams']:.3g} g CO2e, {low:.3g} to {high:.3g}"
+            click.echo(f"  {figure} ({emitted['emissions_source']})")
     for words in _beside(shape, work, provider):
         click.echo(words)
 
@@ -81,6 +93,20 @@ def _work(told: dict[str, Any]) -> "Work":
         )
     except ValueError as exc:
         raise click.UsageError(str(exc)) from None
+
+
+def _carbon(told: dict[str, Any]) -> "Intensity | None":
+    from inferwatt.clients.carbon import intensity
+
+    try:
+        return intensity(told["carbon_grams_per_kwh"], told["carbon_source"])
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from None
+
+
+def _emitted(made: "Estimate", carbon: "Intensity | None") -> dict[str, Any]:
+    """Return an estimate's emissions; nothing where nobody has said what electricity emits."""
+    return {} if carbon is None else carbon.of(made.energy_joules, made.low_joules, made.high_joules)
 
 
 def _by_every_method(shape: "Shape", work: "Work") -> "Iterator[Estimate]":

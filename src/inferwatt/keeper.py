@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from inferwatt.books import Books
+from inferwatt.clients.carbon import Intensity
 from inferwatt.clock import Clock
 from inferwatt.conditions import Conditions
 from inferwatt.engines.plugged import Ends, PluginSeen, Steps
@@ -64,6 +65,7 @@ class Keeper:
         resolutions: Callable[[], Mapping[str, int]] = dict,
         device_states: Mapping[str, DeviceState] | None = None,
         on_kept: Callable[[Sequence[RequestRow]], object] = lambda _rows: None,
+        carbon: Intensity | None = None,
     ) -> None:
         self._clock = clock
         self._metering = metering
@@ -78,7 +80,7 @@ class Keeper:
         self._gone, self._given_up = dict[str, int](), set[str]()
         self._gaps = Gaps(boot_id, device_states or {})
         self._started_ns, self._started_unix_ns = clock.monotonic_ns(), clock.unix_ns()
-        self._managed = Managed(metering.books)
+        self._managed = Managed(metering.books, carbon)
         self._plugins = Plugins(metering, self._receipts, server_of, self._started_ns)
         self._telling = Telling(outbox, metering, self._receipts, self._plugins)
         self._wall = Wall(self._started_unix_ns - self._started_ns)

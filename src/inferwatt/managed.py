@@ -7,6 +7,7 @@ answer, and the first counts.
 from collections import OrderedDict
 
 from inferwatt.books import Books
+from inferwatt.clients.carbon import Intensity
 from inferwatt.clients.estimates import Estimate
 from inferwatt.clients.estimator import estimate
 from inferwatt.engines.session import Incoming
@@ -23,10 +24,15 @@ MOST_REMEMBERED = 100_000
 
 
 class Managed:
-    """Takes calls that have ended, counts them in the books, and says what each is estimated to have taken."""
+    """Takes calls that have ended, counts them in the books, and says what each is estimated to have taken.
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    `carbon` is what their electricity emits; without it no emissions are counted.
+    """
+
+    def __init__(self, books: Books, carbon: Intensity | None = None) -> None:
+        self._books, self._carbon = books, carbon
+        if carbon is not None:
+            books.gauge(estimated.INTENSITY, (carbon.source,), carbon.grams_per_joule)
         self._providers = Names(MOST_PROVIDERS, lambda: None)
         self._providers.restore(labels[1] for labels in books.values.get(estimated.REQUESTS, {}))
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -70,6 +76,10 @@ class Managed:
         books.add(estimated.ENERGY, (*of, provenance), energy_uj)
         books.add(estimated.LOW, (*of, provenance), microjoules(made.low_joules))
         books.add(estimated.HIGH, (*of, provenance), microjoules(made.high_joules))
+        if self._carbon is not None:
+            emitted = self._carbon.of(made.energy_joules, made.low_joules, made.high_joules)
+            for name, key in estimated.EMISSIONS.items():
+                books.add(name, (*of, provenance), round(float(emitted[key]) * 1e9))
         if books.by_tenant:
             books.add(estimated.TENANT, (books.tenant(request.tenant), *of, provenance), energy_uj)
         cached = min(request.cached_tokens or 0, request.prompt_tokens or 0)

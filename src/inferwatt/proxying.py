@@ -38,7 +38,7 @@ def gateway_command(
     except ImportError as exc:
         what = f"the gateway needs the package {exc.name}"
         raise ConfigError(what, where="inferwatt gateway", fix="pip install 'inferwatt[gateway]'") from None
-    serving = Serving(settings.gateway, str(socket or settings.agent.socket))
+    serving = Serving(settings.gateway, str(socket or settings.agent.socket), settings.estimates.carbon)
     names = ", ".join(one.url for one in settings.gateway.upstream)
     click.echo(f"inferwatt gateway: {serving.url} before {names}", err=True)
     serving.run()

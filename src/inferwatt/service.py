@@ -153,6 +153,7 @@ class Agent:
             resolutions=lambda: vitals.resolutions(self.scraper_health()),
             device_states={state.device: state for state in ledger.device_states()} if ledger else {},
             on_kept=self._outlets.offer,
+            carbon=settings.estimates.carbon,
         )
         self._ledger = ledger
         self._watch_processes()

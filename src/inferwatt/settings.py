@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferwatt.clients.carbon import Intensity, intensity
 from inferwatt.config import Loaded, load
 from inferwatt.engines.servers import EnginesConfig
 from inferwatt.export.settings import ExportConfig
@@ -33,6 +34,21 @@ class TenantsSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tenants: int = 1000
 
 
+class EstimatesSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[estimates]`: what the electricity of managed APIs emits, and where that figure is from."""
+
+    carbon_grams_per_kwh: float | None = None
+    carbon_source: str = ""
+
+    def __post_init__(self) -> None:
+        intensity(self.carbon_grams_per_kwh, self.carbon_source)
+
+    @property
+    def carbon(self) -> Intensity | None:
+        """The intensity; None where nobody has said it: there is no default."""
+        return intensity(self.carbon_grams_per_kwh, self.carbon_source)
+
+
 class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole configuration: one section a room."""
 
@@ -46,6 +62,7 @@ class AgentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     export: ExportConfig = ExportConfig()
     gateway: GatewayConfig = GatewayConfig()
     spans: SpansConfig = SpansConfig()
+    estimates: EstimatesSection = EstimatesSection()
 
 
 def state_folder(section: AgentSection) -> Path:

@@ -23,7 +23,8 @@ ASKED: Any = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}]
 def managed(folder: Path, server: StandIn, desk: Desk) -> Iterator[Gateway]:
     """Return a gateway before a stand-in of a provider's API, by the documented protocol."""
     table = f'name = "u"\nurl = "{server.url}"\nprovider = "openai"\n'
-    with Gateway(folder / "managed", [table], agent=str(folder / "agent.sock")) as running:
+    carbon = '[estimates]\ncarbon_grams_per_kwh = 360\ncarbon_source = "a test"'
+    with Gateway(folder / "managed", [table], carbon, str(folder / "agent.sock")) as running:
         yield running
 
 
@@ -39,6 +40,9 @@ def test_an_answer_carries_its_estimate(streams: bool, managed: Gateway, desk: D
 
     assert (told["provenance"], told["final"], told["method"]) == ("estimated", True, least.method)
     assert 0 < told["low_joules"] < told["energy_joules"] < told["high_joules"]
+    assert told["emissions_co2e_grams"] == pytest.approx(told["energy_joules"] / 10_000, rel=1e-4)
+    assert told["emissions_high_co2e_grams"] == pytest.approx(told["high_joules"] / 10_000, rel=1e-4)
+    assert told["emissions_source"] == "360 g/kWh, a test"
     assert told["prefill_joules"] + told["decode_joules"] == pytest.approx(told["energy_joules"], rel=1e-4)
     assert (record.provider, record.model, record.prompt_tokens, record.output_tokens) == ("openai", MODEL, 7, 100)
     assert json.loads(managed.ask(b"", f"/v1/requests/{told['id']}", "GET").body)["provenance"] == "estimated"

@@ -162,6 +162,23 @@ def test_the_span_around_a_call_says_its_joules(apis: Apis) -> None:
     }
 
 
+def test_the_span_says_the_emissions_where_a_kwh_is_given(apis: Apis) -> None:
+    """With their interval and the figure that they come from."""
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    inferwatt.instrument(carbon_grams_per_kwh=360, carbon_source="a test")
+    with provider.get_tracer("test").start_as_current_span("chat gpt-4o"):
+        ways.openai_chat(apis.url, "gpt-4o")
+
+    said = dict(kept.get_finished_spans()[0].attributes or {})
+    for name in ("", "low_", "high_"):
+        joules = said[f"inferwatt.{name or 'energy_'}joules"]
+        assert isinstance(joules, float)
+        assert said[f"inferwatt.emissions_{name}co2e_grams"] == pytest.approx(joules / 10_000)
+    assert said["inferwatt.emissions_source"] == "360 g/kWh, a test"
+
+
 def test_totals_keep_provenances_apart(apis: Apis) -> None:
     """A measured call and an estimated one are never one sum."""
     with inferwatt.calls() as made:

@@ -17,6 +17,10 @@ UNKNOWN, PENDING = "unknown", "pending"
 """States of a figure that is none: nobody can say; its server will say, under `link`."""
 
 
+EMISSIONS = ("emissions_co2e_grams", "emissions_low_co2e_grams", "emissions_high_co2e_grams")
+"""Fields of a call, and of calls together, in the order in which `Total` has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallEnergy:
     """One call to a model and what it took: joules with a 90% interval, None where nobody knows.
@@ -25,7 +29,9 @@ class CallEnergy:
 
     `provenance` says where they come from: `estimated` (by tokens), or what the server says of its own figure.
     `state` is `final`, `provisional` (the server may say more under `link`), `pending` or `unknown`. Tokens are those
-    that the answer told; `output_counted` says that pieces of a stream were counted, since it told none.
+    that the answer told; `output_counted` says that pieces of a stream were counted, since it told none. Emissions are
+    those of an estimate's joules at the intensity that the host gave, or what a server said; `emissions_source` says
+    by which.
     """
 
     library: str
@@ -49,19 +55,26 @@ class CallEnergy:
     response_id: str = ""
     request: str = ""
     link: str = ""
+    emissions_co2e_grams: float | None = None
+    emissions_low_co2e_grams: float | None = None
+    emissions_high_co2e_grams: float | None = None
+    emissions_source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
     """Calls of one provenance together. They share their causes, so the ends of their intervals are added.
 
-    `high_joules` is None where that of a call is not known.
+    What is not known of each of them is None.
     """
 
     calls: int
     energy_joules: float
     low_joules: float
     high_joules: float | None
+    emissions_co2e_grams: float | None = None
+    emissions_low_co2e_grams: float | None = None
+    emissions_high_co2e_grams: float | None = None
 
 
 class Calls(list[CallEnergy]):
@@ -83,12 +96,16 @@ class Calls(list[CallEnergy]):
 
 
 def _total(made: list[CallEnergy]) -> Total:
-    highs = [call.high_joules for call in made if call.high_joules is not None]
+    def summed(name: str) -> float | None:
+        known = [value for call in made if (value := getattr(call, name)) is not None]
+        return sum(known) if len(known) == len(made) else None
+
     return Total(
         len(made),
-        sum(call.energy_joules or 0.0 for call in made),
-        sum(call.low_joules or 0.0 for call in made),
-        sum(highs) if len(highs) == len(made) else None,
+        summed("energy_joules") or 0.0,
+        summed("low_joules") or 0.0,
+        summed("high_joules"),
+        *(summed(name) for name in EMISSIONS),
     )
 
 

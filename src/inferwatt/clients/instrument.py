@@ -4,6 +4,7 @@ A library is instrumented when it is loaded: at once where it is, else as soon a
 our sake. Standard library only.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 from inferwatt.clients import telling
 from inferwatt.clients.border import guarded
+from inferwatt.clients.carbon import intensity, of_environment
 from inferwatt.clients.estimator import own_registry
 from inferwatt.clients.libraries import LIBRARIES, PLACES, Place
 from inferwatt.clients.life import instrumented
@@ -23,7 +25,9 @@ _changed: dict[Place, tuple[Any, Any, Any]] = {}
 """Where a place was changed: its owner, the function that was there, and ours."""
 
 
-def instrument(*libraries: str, managed: Iterable[str] = ()) -> tuple[str, ...]:
+def instrument(
+    *libraries: str, managed: Iterable[str] = (), carbon_grams_per_kwh: float | None = None, carbon_source: str = ""
+) -> tuple[str, ...]:
     """Let calls say what they took; return the libraries that are instrumented now, others follow as they are loaded.
 
     It may be called again: what is instrumented stays, what is named is added.
@@ -31,14 +35,20 @@ def instrument(*libraries: str, managed: Iterable[str] = ()) -> tuple[str, ...]:
     Args:
         libraries: openai, anthropic, google-genai, huggingface_hub, boto3, litellm; none named: all of them.
         managed: hosts of your own that pass calls on to a managed API (a proxy in your network).
+        carbon_grams_per_kwh: what managed APIs' electricity emits; INFERWATT_ESTIMATES__CARBON_GRAMS_PER_KWH where not
+            given. Without either no emissions are told.
+        carbon_source: where that figure is from; INFERWATT_ESTIMATES__CARBON_SOURCE.
 
     Raises:
-        ValueError: a library is none of these.
+        ValueError: a library is none of these, or carbon_grams_per_kwh is no intensity or has no source.
     """
     unknown = sorted(set(libraries) - set(LIBRARIES))
     if unknown:
         raise ValueError(f"{unknown[0]} is no library that can be instrumented, must be one of {', '.join(LIBRARIES)}")
+    given = intensity(carbon_grams_per_kwh, carbon_source)
     with _changing:
+        if (said := given or guarded("the carbon intensity", of_environment, os.environ)) is not None:
+            telling.carbon[:] = [said]
         telling.managed.update(host.lower() for host in managed)
         guarded("the registry of models", own_registry)  # now, not in the first call
         instrumented.update(libraries or LIBRARIES)
@@ -56,6 +66,7 @@ def uninstrument() -> None:
     with _changing:
         instrumented.clear()
         telling.managed.clear()
+        telling.carbon.clear()
         if _later in sys.meta_path:
             sys.meta_path.remove(_later)
         for owner, original, ours in _changed.values():

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from inferwatt.clients.calls import PENDING, UNKNOWN, CallEnergy
+from inferwatt.clients.calls import EMISSIONS, PENDING, UNKNOWN, CallEnergy
 from inferwatt.clients.estimator import estimate
 from inferwatt.clients.hosts import is_own, provider_of
 from inferwatt.records import Outcome, Provenance
 from inferwatt.units import seconds
 
 if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
     from inferwatt.clients.life import Call
 
 LOOK_SECONDS = 10.0
@@ -27,11 +28,15 @@ SPAN = {
     "inferwatt.state": "state",
     "inferwatt.method": "method",
     "inferwatt.request_id": "request",
+    **{f"inferwatt.{name}": name for name in (*EMISSIONS, "emissions_source")},
 }
 """Attributes of the span around a call, beside gen_ai's own; what is not known is left out."""
 
 managed: set[str] = set()
 """Hosts of one's own that pass calls on to a managed API."""
+
+carbon: list["Intensity"] = []
+"""What managed APIs' electricity emits, as the host says it; nothing where it does not."""
 
 
 class Agent:
@@ -99,6 +104,8 @@ def _said(figure: Mapping[str, Any]) -> dict[str, Any]:
         "provenance": Provenance(provenance),
         "state": _text(figure.get("state")),
         "method": _text(figure.get("method") or figure.get("tier")),
+        **{name: _number(figure.get(name)) for name in EMISSIONS},
+        "emissions_source": _text(figure.get("emissions_source")),
     }
 
 
@@ -113,7 +120,9 @@ def _estimated(told: Mapping[str, Any]) -> dict[str, Any]:
     made = estimate(told["model"], provider=told["provider"], **{name: told[name] for name in names})
     if not (told["provider"] or made.known_model):
         return {"state": UNKNOWN, "basis": f"{told['model']} is in no registry, and no managed API serves it"}
+    emitted = carbon[0].of(made.energy_joules, made.low_joules, made.high_joules) if carbon and told["provider"] else {}
     return {
+        **emitted,
         "energy_joules": made.energy_joules,
         "low_joules": made.low_joules,
         "high_joules": made.high_joules,

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -26,6 +26,9 @@ from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.trying import Question, ask
 from inferwatt.gateway.upstreams import Upstream, Upstreams
 from inferwatt.handle import RequestHandle
+
+if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
 
 Scope = Mapping[str, Any]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -52,16 +55,24 @@ class Gateway:
         upstreams: who is asked.
         tenants: whose calls they are.
         desk: who tells the agent, and hears joules.
+        carbon: what the electricity of managed APIs emits.
     """
 
-    def __init__(self, config: GatewayConfig, upstreams: Upstreams, tenants: Tenants, desk: Desk) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        upstreams: Upstreams,
+        tenants: Tenants,
+        desk: Desk,
+        carbon: "Intensity | None" = None,
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._config, self._upstreams, self._tenants = config, upstreams, tenants
         self._desk = desk
         self._allowed = frozenset(config.paths)
         self._names = itertools.count(1)
         self._recent = Recent()
-        self._terms = Terms(config.embed, config.agent_url, desk)
+        self._terms = Terms(config.embed, config.agent_url, desk, carbon)
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:

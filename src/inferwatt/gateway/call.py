@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -25,6 +25,9 @@ from inferwatt.gateway.managed import estimated
 from inferwatt.gateway.upstreams import Upstream
 from inferwatt.handle import RequestHandle
 from inferwatt.records import RequestEnergy
+
+if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
 
 MOST_EMBEDDED_BYTES = 4 << 20
 USAGE_BYTES = 4096
@@ -43,11 +46,15 @@ _REFUSALS = frozenset({*range(_BAD, 500), 501, 503})
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What calls have in common: whether answers carry the object, what its links begin with, who tells the agent."""
+    """What calls have in common: whether answers carry the object, what its links begin with, who tells the agent.
+
+    `carbon` is what the electricity of managed APIs emits; None: nobody has said.
+    """
 
     embeds: bool
     url: str
     desk: Desk
+    carbon: "Intensity | None"
 
 
 Opens = Callable[[Upstream], RequestHandle]
@@ -241,7 +248,6 @@ class Call:
         """Return what a managed API is estimated to have used for it; None where no such one was asked."""
         if self._upstream is None or not self._upstream.config.provider:
             return None
-        seconds, used = time.monotonic() - self._started, used or self._used
-        return estimated(
-            self.name, self._upstream.config.provider, self._asked.model, used, seconds, self._first_seconds
-        )
+        seconds, provider = time.monotonic() - self._started, self._upstream.config.provider
+        times = (seconds, self._first_seconds)
+        return estimated(self.name, provider, self._asked.model, used or self._used, *times, self._terms.carbon)

@@ -1,14 +1,23 @@
 """What a managed API's answer is estimated to have taken: by tokens and time, as `estimated`, never as measured."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inferwatt.answering.figures import head
 from inferwatt.answering.usage import Used
 from inferwatt.clients.estimator import estimate
 
+if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
+
 
 def estimated(
-    name: str, provider: str, model: str, used: Used, seconds: float, first_seconds: float | None
+    name: str,
+    provider: str,
+    model: str,
+    used: Used,
+    seconds: float,
+    first_seconds: float | None,
+    carbon: "Intensity | None",
 ) -> dict[str, Any]:
     """Return the object of a managed API's answer; without tokens nothing is known, and nothing will be."""
     if used.prompt is None and not used.output:
@@ -23,6 +32,7 @@ def estimated(
         seconds=seconds,
         first_token_seconds=first_seconds,
     )
+    emitted = carbon.of(told.energy_joules, told.low_joules, told.high_joules) if carbon is not None else {}
     parts = {f"{part.phase.value}_joules": _short(part.energy_joules) for part in told.parts}
     return {
         "id": name,
@@ -30,6 +40,7 @@ def estimated(
         "low_joules": _short(told.low_joules),
         "high_joules": _short(told.high_joules),
         **parts,
+        **{name: _short(said) if isinstance(said, float) else said for name, said in emitted.items()},
         "method": told.method,
         "provenance": told.provenance.value,
         "final": True,
@@ -37,6 +48,6 @@ def estimated(
     }
 
 
-def _short(joules: float) -> float:
-    """Return joules to six digits that say something: an estimate is never rounded to 0."""
-    return float(f"{joules:.6g}")
+def _short(figure: float) -> float:
+    """Return a figure to six digits that say something: an estimate is never rounded to 0."""
+    return float(f"{figure:.6g}")

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -24,6 +24,9 @@ from inferwatt.gateway.ending import CONNECTION
 from inferwatt.gateway.lately import Desk
 from inferwatt.gateway.settings import GatewayConfig
 from inferwatt.gateway.upstreams import open_upstreams, read_secret
+
+if TYPE_CHECKING:
+    from inferwatt.clients.carbon import Intensity
 
 KEEP_ALIVE_SECONDS = 30
 GOODBYE_SECONDS = 10
@@ -196,7 +199,9 @@ class _Server(uvicorn.Server):
 class Serving:
     """A gateway that is ready to serve on its socket."""
 
-    def __init__(self, config: GatewayConfig, socket_path: str | None = None) -> None:
+    def __init__(
+        self, config: GatewayConfig, socket_path: str | None = None, carbon: "Intensity | None" = None
+    ) -> None:
         """Open all that it needs.
 
         Raises:
@@ -208,7 +213,7 @@ class Serving:
             own_registry()  # read now: a wrong one is an error here, not in the middle of an answer
         self.config = config
         self.desk = Desk(socket_path or None)
-        self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk)
+        self.app = Gateway(config, open_upstreams(config.upstream), tenants_of(config), self.desk, carbon)
         self._options = _tls(config)
         self.listener = bind(config.listen)
         host, port = self.listener.getsockname()[:2]
