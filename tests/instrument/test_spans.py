@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.openai_v2 import OpenAIInstrumentor
@@ -141,6 +142,33 @@ def test_a_measured_figure_is_not_estimated(
     assert made.attributes is not None
     assert (made.attributes["inferwatt.energy_joules"], made.attributes["inferwatt.provenance"]) == (2.5, "measured")
     assert total(samples(agent.url), REQUESTS) == 0
+
+
+def test_a_truncated_batch_commits_nothing(
+    agent: Taking, apis: Apis, spans: tuple[TracerProvider, InMemorySpanExporter]
+) -> None:
+    """Protobuf that was cut anywhere is answered 400, and none of its spans is taken; whole it is."""
+    inferwatt.uninstrument()
+    ways.openai_chat(apis.url, "gpt-4o")
+    ways.openai_chat(apis.url, "gpt-4o-mini")
+    whole = encode_spans(spans[1].get_finished_spans()).SerializeToString()
+    for cut in (1, len(whole) // 3, len(whole) // 2, len(whole) - 1):
+        assert posted(agent, whole[:cut]) == 400
+    assert total(samples(agent.url), "inferwatt_spans_total", result="taken") == 0
+    assert posted(agent, whole) == 200
+    wait_for("both", lambda: total(samples(agent.url), REQUESTS) == 2)
+
+
+def posted(agent: Taking, body: bytes) -> int:
+    """Hand in a body of protobuf; return the status."""
+    headers = {"content-type": "application/x-protobuf"}
+    try:
+        asked = urllib.request.Request(f"http://127.0.0.1:{agent.port}/v1/traces", body, headers)
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        refused.close()
+        return refused.code
 
 
 def test_what_is_no_trace_is_refused(agent: Taking) -> None:

@@ -11,6 +11,7 @@ from inferwatt.spans.decoding import CLIENT, Span
 from inferwatt.spans.genai import Reader, Said
 
 OFFSET_NS = 1_000
+NOW_NS = 3_000_000_000
 CALL: dict[str, Any] = {
     "gen_ai.operation.name": "chat",
     "gen_ai.provider.name": "openai",
@@ -37,7 +38,7 @@ def reader() -> Reader:
 
 def test_a_call_becomes_a_record() -> None:
     """Model, provider, tokens, ids and times are the span's; times are the monotonic clock's."""
-    said, request = reader().read(span(CALL, resource={"enduser.id": "acme"}), OFFSET_NS)
+    said, request = reader().read(span(CALL, resource={"enduser.id": "acme"}), OFFSET_NS, NOW_NS)
 
     assert said is Said.TAKEN
     assert request is not None
@@ -57,7 +58,7 @@ def test_older_conventions_are_read() -> None:
         "gen_ai.usage.completion_tokens": 20,
         "gen_ai.usage.cache_read_input_tokens": 70,
     }
-    said, request = reader().read(span(old), OFFSET_NS)
+    said, request = reader().read(span(old), OFFSET_NS, NOW_NS)
 
     assert said is Said.TAKEN
     assert request is not None
@@ -90,7 +91,7 @@ def test_a_server_that_we_meter_is_not_estimated_too(more: Mapping[str, Any], sa
     """A server of one's own, a figure of a server's own, and what only repeats other spans is left alone."""
     attributes = {name: value for name, value in {**CALL, **more}.items() if value is not None}
 
-    assert reader().read(span(attributes), OFFSET_NS)[0] is said
+    assert reader().read(span(attributes), OFFSET_NS, NOW_NS)[0] is said
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_a_server_that_we_meter_is_not_estimated_too(more: Mapping[str, Any], sa
 )
 def test_the_server_decides_who_the_provider_is(host: str, provider: str) -> None:
     """A client of OpenAI's that asks Groq asks Groq."""
-    _, request = reader().read(span({**CALL, "server.address": host}), OFFSET_NS)
+    _, request = reader().read(span({**CALL, "server.address": host}), OFFSET_NS, NOW_NS)
 
     assert request is not None
     assert request.provider == provider
@@ -111,21 +112,21 @@ def test_a_span_above_a_call_is_not_another_one() -> None:
     below = span(CALL, span_id="b" * 16, parent_id="a" * 16)
     above = span({**CALL, "gen_ai.response.id": ""}, span_id="a" * 16, parent_id="")
 
-    assert [reading.read(each, OFFSET_NS)[0] for each in (below, above)] == [Said.TAKEN, Said.ABOVE]
+    assert [reading.read(each, OFFSET_NS, NOW_NS)[0] for each in (below, above)] == [Said.TAKEN, Said.ABOVE]
 
 
 def test_a_failed_call_has_failed() -> None:
     """By its status, or by its error type."""
     for failed in (span(CALL, has_failed=True), span({**CALL, "error.type": "RateLimitError"})):
-        _, request = reader().read(failed, OFFSET_NS)
+        _, request = reader().read(failed, OFFSET_NS, NOW_NS)
         assert request is not None
         assert request.outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize("wrong", [-1, 2.5, True, "many", 10**30])
+@pytest.mark.parametrize("wrong", [-1, -1.0, 2.5, True, "many", 10**30, 1e30, float("nan"), float("inf")])
 def test_what_is_no_number_of_tokens_is_not_known(wrong: Any) -> None:
     """It is left out, never 0."""
-    _, request = reader().read(span({**CALL, "gen_ai.usage.output_tokens": wrong}), OFFSET_NS)
+    _, request = reader().read(span({**CALL, "gen_ai.usage.output_tokens": wrong}), OFFSET_NS, NOW_NS)
 
     assert request is not None
     assert request.output_tokens is None
@@ -133,13 +134,45 @@ def test_what_is_no_number_of_tokens_is_not_known(wrong: Any) -> None:
 
 def test_a_span_that_ends_before_it_begins_is_malformed() -> None:
     """No record is made of it."""
-    assert reader().read(span(CALL, end_unix_ns=1), OFFSET_NS) == (Said.MALFORMED, None)
+    assert reader().read(span(CALL, end_unix_ns=1), OFFSET_NS, NOW_NS) == (Said.MALFORMED, None)
+
+
+DAY_NS = 86_400_000_000_000
+NOW_2026_NS = 1_795_600_000_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("start_ns", "said"),
+    [
+        (0, Said.UNTIMELY),
+        (NOW_2026_NS // 1_000_000_000, Said.UNTIMELY),
+        (NOW_2026_NS + DAY_NS, Said.UNTIMELY),
+        (NOW_2026_NS - 8 * DAY_NS, Said.UNTIMELY),
+        (NOW_2026_NS - 6 * DAY_NS, Said.TAKEN),
+        (NOW_2026_NS + 60_000_000_000, Said.TAKEN),
+    ],
+    ids=["zero", "seconds", "tomorrow", "last_week", "kept_back", "a_clock_ahead"],
+)
+def test_a_span_of_another_time_is_not_taken(start_ns: int, said: Said) -> None:
+    """Zero, seconds for nanoseconds, the future and long ago make no record; a collector's delay does not matter."""
+    told = reader().read(span(CALL, start_unix_ns=start_ns, end_unix_ns=start_ns + 1), OFFSET_NS, NOW_2026_NS)
+
+    assert (told[0], told[1] is not None) == (said, said is Said.TAKEN)
+
+
+@pytest.mark.parametrize("count", [20, 20.0, "20"])
+def test_a_number_of_tokens_may_be_told_as_a_double(count: Any) -> None:
+    """Some instrumentations tell one figure as an integer, others as a double: it is the same."""
+    _, request = reader().read(span({**CALL, "gen_ai.usage.output_tokens": count}), OFFSET_NS, NOW_NS)
+
+    assert request is not None
+    assert request.output_tokens == 20
 
 
 def test_reserved_tenants_and_control_characters_are_not_taken_over() -> None:
     """A span cannot speak for the fold of all others, nor break a label."""
     attributes = {**CALL, "enduser.id": "__other__", "gen_ai.response.model": "a\nb"}
-    _, request = reader().read(span(attributes), OFFSET_NS)
+    _, request = reader().read(span(attributes), OFFSET_NS, NOW_NS)
 
     assert request is not None
     assert (request.tenant, request.model) == (UNKNOWN_TENANT, "ab")

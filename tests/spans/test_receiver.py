@@ -3,17 +3,23 @@
 import asyncio
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from inferwatt.engines.session import Incoming
 from inferwatt.records import Request
-from inferwatt.spans.genai import Said
+from inferwatt.spans.genai import PRODUCER, Said
 from inferwatt.spans.receiver import Receiver
 from inferwatt.spans.settings import SpansConfig
+from tests.desk import Desk as Kept
 
 JSON = ("content-type", "application/json")
 BODY_BYTES = 4096
+NOW_NS = 1_544_712_700_000_000_000
 
 
 def attribute(name: str, value: object) -> dict[str, object]:
@@ -51,7 +57,8 @@ class Desk:
         self.taken: list[Request] = []
         self.is_full = is_full
         config = SpansConfig(listen="127.0.0.1:4318", body_bytes=BODY_BYTES)
-        self.receiver = Receiver(config, self.take, lambda: 0, lambda _scope: may_tell)
+        self.receiver = Receiver(config, self.take, lambda: 0, lambda _scope: may_tell, lambda: NOW_NS)
+        self.unread = 0
 
     def take(self, request: Request) -> None:
         """Take a record in."""
@@ -70,7 +77,7 @@ class Desk:
             "headers": [(name.encode(), value.encode()) for name, value in headers],
         }
         sent: list[Any] = []
-        pieces = [data[: len(data) // 2], data[len(data) // 2 :]]
+        pieces = [data[start : start + 1024] for start in range(0, len(data), 1024)] or [b""]
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
@@ -79,6 +86,7 @@ class Desk:
             sent.append(message)
 
         asyncio.run(self.receiver(scope, receive, send))
+        self.unread = len(pieces)
         told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
         return sent[0]["status"], sent[1]["body"], told
 
@@ -100,9 +108,57 @@ def test_gzip_is_taken_and_a_bomb_is_not() -> None:
     desk = Desk()
 
     assert desk.post(gzip.compress(body()), JSON, ("content-encoding", "gzip"))[0] == 200
-    assert desk.post(gzip.compress(b" " * 10 * BODY_BYTES), JSON, ("content-encoding", "gzip"))[0] == 400
+    assert desk.post(gzip.compress(b" " * 10 * BODY_BYTES), JSON, ("content-encoding", " GZIP"))[0] == 413
     assert desk.post(b"no gzip", JSON, ("content-encoding", "gzip"))[0] == 400
+    assert desk.post(gzip.compress(body())[:-9], JSON, ("content-encoding", "gzip"))[0] == 400
     assert len(desk.taken) == 1
+
+
+def test_a_gzip_of_several_members_is_read_whole() -> None:
+    """Collectors that join packed batches send such; a bomb may hide in a later one, and their number has a limit."""
+    desk, whole, gz = Desk(), body(), ("content-encoding", "gzip")
+    members = gzip.compress(whole[:100]) + gzip.compress(whole[100:])
+
+    assert desk.post(members, JSON, gz)[0] == 200
+    assert len(desk.taken) == 1
+    assert desk.post(gzip.compress(b" ") + gzip.compress(b" " * 10 * BODY_BYTES), JSON, gz)[0] == 413
+    assert desk.post(gzip.compress(b" ") * 100, JSON, gz)[0] == 400
+    assert len(desk.taken) == 1
+
+
+def test_of_a_body_without_length_no_more_is_read_than_allowed() -> None:
+    """It is refused while it comes: what is beyond the limit stays unread."""
+    desk = Desk()
+
+    assert desk.post(b" " * 100 * BODY_BYTES, JSON)[0] == 413
+    assert desk.unread > 90 * BODY_BYTES // 1024
+
+
+@given(st.integers(0, len(body()) - 1), st.integers(0, 255))
+def test_a_truncated_or_broken_body_commits_nothing_or_all(cut: int, wrong: int) -> None:
+    """400 and no record, or 200 and one, wherever it was cut or changed: never a part, never an exception."""
+    two = json.loads(body())
+    two["resourceSpans"].append(json.loads(body(spanId="AAAAAAAAAAAAAAAA"))["resourceSpans"][0])
+    whole = json.dumps(two).encode()
+    for data in (whole[:cut], whole[:cut] + bytes([wrong]) + whole[cut + 1 :]):
+        desk = Desk()
+        status = desk.post(data, JSON)[0]
+
+        assert (status, len(desk.taken)) == (400, 0) or status == 200
+
+
+def test_a_batch_that_is_sent_twice_counts_once() -> None:
+    """An exporter that got no answer sends it again: its call is one record, one estimate and one row."""
+    desk, told = Desk(), Kept()
+    for _ in range(2):
+        assert desk.post(body(), JSON)[0] == 200
+    for number, request in enumerate(desk.taken, 1):
+        told.keeper.put(Incoming(PRODUCER, 0, number, replace(request, arrival_ns=told.now, end_ns=told.now), told.now))
+    told.live(2)
+
+    assert told.shown("inferwatt_estimated_requests_total") == {("gpt-4o", "openai", "finished"): 1}
+    assert told.shown("inferwatt_records_dropped_total") == {("duplicate",): 1}
+    assert len(told.disk.rows) == 1
 
 
 @pytest.mark.parametrize(
@@ -111,7 +167,10 @@ def test_gzip_is_taken_and_a_bomb_is_not() -> None:
         (404, {"path": "/v1/metrics"}),
         (405, {"method": "GET"}),
         (415, {"headers": [("content-type", "text/plain")]}),
-        (415, {"headers": [JSON, ("content-encoding", "br")]}),
+        *(
+            (415, {"headers": [JSON, ("content-encoding", coding)]})
+            for coding in ("br", "zstd", "deflate", "gzip, br", "x")
+        ),
         (403, {"headers": [JSON, ("sec-fetch-site", "cross-site")]}),
         (413, {"data": b" " * (BODY_BYTES + 1)}),
         (400, {"data": b"{"}),

@@ -18,6 +18,8 @@ ERROR = 2
 CLIENT = 3
 """STATUS_CODE_ERROR and SPAN_KIND_CLIENT of opentelemetry-proto."""
 MOST_ATTRIBUTES = 1024
+MOST_MEMBERS = 64
+"""Of one gzip body; each costs a copy of what follows it."""
 
 Value = str | int | float | bool
 
@@ -37,20 +39,30 @@ class Span:
     resource: Mapping[str, Value] = field(default_factory=dict)
 
 
+class TooLarge(RecordRejected):
+    """What a packed body holds is more than is taken."""
+
+
 def unzipped(body: bytes, most_bytes: int) -> bytes:
-    """Return what a gzip body holds.
+    """Return what a gzip body holds, all its members together.
 
     Raises:
-        RecordRejected: it is no gzip, or holds more than `most_bytes`.
+        TooLarge: that is more than `most_bytes`; no more of it is unpacked.
+        RecordRejected: it is no whole gzip.
     """
-    reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        data = reader.decompress(body, most_bytes)
-    except zlib.error:
-        raise RecordRejected("not gzip", where="content-encoding", fix="send gzip, or nothing compressed") from None
-    if reader.unconsumed_tail or not reader.eof:
-        raise RecordRejected(f"no whole body of {most_bytes} bytes", where="body", fix="send fewer spans") from None
-    return data
+    data, rest = bytearray(), body
+    for _ in range(MOST_MEMBERS):
+        reader = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+        try:
+            data += reader.decompress(rest, most_bytes + 1 - len(data))
+        except zlib.error:
+            break
+        if len(data) > most_bytes:
+            raise TooLarge(f"more than {most_bytes} bytes unpacked", where="body", fix="send fewer spans")
+        rest = reader.unused_data
+        if reader.eof and not rest:
+            return bytes(data)
+    raise RecordRejected("not gzip", where="content-encoding", fix="send gzip, or nothing compressed") from None
 
 
 def spans_of(body: bytes, media_type: str) -> Iterator[Span]:

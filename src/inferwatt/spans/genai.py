@@ -13,12 +13,17 @@ from inferwatt.answering.usage import tokens
 from inferwatt.clients.hosts import host_of, is_own, provider_of, spelled
 from inferwatt.records import UNKNOWN_TENANT, Outcome, Request
 from inferwatt.spans.decoding import CLIENT, Span, Value
+from inferwatt.units import NS_PER_SECOND
 from inferwatt.wire import MAX_INTEGER, MAX_TEXT_CHARACTERS, REFUSED_CHARACTERS
 
 PRODUCER = "otlp"
 ASKING = frozenset({"chat", "text_completion", "generate_content", "embeddings", "completion", "embedding"})
 SELF_HOSTED = frozenset({"ollama", "vllm", "tgi", "llama.cpp", "sglang", "lm_studio", "_other", "other", ""})
 MOST_PARENTS = 100_000
+AHEAD_NS = 300 * NS_PER_SECOND
+"""How far the clock of who made a span may be ahead of ours."""
+OLD_NS = 7 * 86_400 * NS_PER_SECOND
+"""How long a collector may have kept a span back; what is older has its times wrong (0, seconds for nanoseconds)."""
 OF_THEIR_OWN = {
     "openai": re.compile(r"(ft:)?(gpt-(?!oss)|o\d|chatgpt-|text-embedding-|codex-|computer-use)"),
     "anthropic": re.compile(r"claude-"),
@@ -41,6 +46,8 @@ class Said(StrEnum):
     """Its server said its own figure."""
     ABOVE = "above"
     """The call is in a span below it."""
+    UNTIMELY = "untimely"
+    """Its times are in the future, or long past: no day could be charged with it."""
     MALFORMED = "malformed"
 
 
@@ -52,8 +59,11 @@ class Reader:
         self._tenant_attribute = tenant_attribute
         self._above: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def read(self, span: Span, offset_ns: int) -> tuple[Said, Request | None]:
-        """Return what becomes of a span, and the record of a call; `offset_ns` is UTC less the monotonic clock."""
+    def read(self, span: Span, offset_ns: int, now_unix_ns: int) -> tuple[Said, Request | None]:
+        """Return what becomes of a span that comes now, and the record of a call.
+
+        `offset_ns` is UTC less the monotonic clock.
+        """
         if not _asks(span):
             return Said.OTHER, None
         if (span.trace_id, span.span_id) in self._above:
@@ -62,7 +72,7 @@ class Reader:
         while len(self._above) > MOST_PARENTS:
             self._above.popitem(last=False)
         provider, model = self._provider(span.attributes), _model(span.attributes)
-        said = _judged(span, provider, model)
+        said = _judged(span, provider, model, now_unix_ns)
         return said, self._request(span, provider, model, offset_ns) if said is Said.TAKEN else None
 
     def _provider(self, said: Mapping[str, Value]) -> str:
@@ -103,7 +113,7 @@ class Reader:
         )
 
 
-def _judged(span: Span, provider: str, model: str) -> Said:
+def _judged(span: Span, provider: str, model: str, now_unix_ns: int) -> Said:
     """Return what becomes of a call."""
     said = span.attributes
     if said.get("inferwatt.request_id"):
@@ -112,7 +122,10 @@ def _judged(span: Span, provider: str, model: str) -> Said:
         return Said.OWN_SERVER
     if not _host(said) and provider in OF_THEIR_OWN and not OF_THEIR_OWN[provider].match(model):
         return Said.UNKNOWN_SERVER
-    return Said.TAKEN if 0 <= span.start_unix_ns <= span.end_unix_ns <= MAX_INTEGER else Said.MALFORMED
+    if not span.start_unix_ns <= span.end_unix_ns <= MAX_INTEGER:
+        return Said.MALFORMED
+    is_timely = now_unix_ns - OLD_NS <= span.start_unix_ns and span.end_unix_ns <= now_unix_ns + AHEAD_NS
+    return Said.TAKEN if is_timely else Said.UNTIMELY
 
 
 def _host(said: Mapping[str, Value]) -> str:
@@ -133,7 +146,9 @@ def _asks(span: Span) -> bool:
 
 
 def _first(said: Mapping[str, Value], *names: str) -> int | None:
-    known = (tokens(said.get(f"gen_ai.usage.{name}")) for name in names)
+    """Return the first of these that is a number of tokens; one that was told as a double is the integer that it is."""
+    told = (said.get(f"gen_ai.usage.{name}") for name in names)
+    known = (tokens(int(one) if isinstance(one, float) and one.is_integer() else one) for one in told)
     return next((count for count in known if count is not None), None)
 
 

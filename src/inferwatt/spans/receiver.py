@@ -3,6 +3,7 @@
 Who may hand in spans may see requests: the agent's own user on this machine, or who has its token.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Final
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from inferwatt.errors import RecordRejected
 from inferwatt.records import Request
-from inferwatt.spans.decoding import JSON, PROTOBUF, spans_of, unzipped
+from inferwatt.spans.decoding import JSON, PROTOBUF, TooLarge, spans_of, unzipped
 from inferwatt.spans.genai import Reader, Said
 from inferwatt.spans.settings import SpansConfig
 
@@ -28,6 +29,7 @@ class Receiver:
         take: hands a record in; OverflowError where too much waits.
         offset_ns: UTC less the monotonic clock, now.
         may_tell: says whether a request's sender may hand in spans.
+        now_unix_ns: UTC.
     """
 
     def __init__(
@@ -36,9 +38,11 @@ class Receiver:
         take: Callable[[Request], None],
         offset_ns: Callable[[], int],
         may_tell: Callable[[Scope], bool],
+        now_unix_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._config, self._take, self._offset_ns, self._may_tell = config, take, offset_ns, may_tell
+        self._config, self._take, self._may_tell = config, take, may_tell
+        self._offset_ns, self._now_unix_ns = offset_ns, now_unix_ns
         self._reader = Reader(config.managed, config.tenant_attribute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +57,7 @@ class Receiver:
         if body is None:
             await _say(send, 413, f"at most {self._config.body_bytes} bytes; send fewer spans", JSON)
             return
-        status, what = self._read(body, media_type, is_zipped=headers.get("content-encoding") == "gzip")
+        status, what = self._read(body, media_type, is_zipped=_coding(headers) == "gzip")
         await _say(send, status, what, media_type)
 
     def _refused(self, scope: Scope, headers: Headers, media_type: str) -> tuple[int, str] | None:
@@ -67,7 +71,7 @@ class Receiver:
             return 401, "Authorization: Bearer TOKEN (web.token_file), or from this machine as the agent's own user"
         if media_type not in {PROTOBUF, JSON}:
             return 415, f"send {PROTOBUF} or {JSON}"
-        if headers.get("content-encoding", "identity") not in {"identity", "gzip"}:
+        if _coding(headers) not in {"identity", "gzip"}:
             return 415, "send gzip, or nothing compressed"
         return None
 
@@ -83,15 +87,15 @@ class Receiver:
                 return bytes(body)
 
     def _read(self, body: bytes, media_type: str, *, is_zipped: bool) -> tuple[int, str]:
-        offset_ns = self._offset_ns()
+        offset_ns, now_unix_ns = self._offset_ns(), self._now_unix_ns()
         try:
             data = unzipped(body, self._config.body_bytes) if is_zipped else body
             spans = sorted(spans_of(data, media_type), key=lambda span: (span.end_unix_ns, -span.start_unix_ns))
         except RecordRejected as exc:
             self.counts[Said.MALFORMED] += 1
-            return 400, f"{exc.what}: {exc.fix}"
+            return 413 if isinstance(exc, TooLarge) else 400, f"{exc.what}: {exc.fix}"
         for span in spans:
-            said, request = self._reader.read(span, offset_ns)
+            said, request = self._reader.read(span, offset_ns, now_unix_ns)
             if request is not None:
                 try:
                     self._take(request)
@@ -99,6 +103,10 @@ class Receiver:
                     return 503, "too many records wait; send it again"  # what was taken is known by its ids
             self.counts[said] += 1
         return 200, ""
+
+
+def _coding(headers: Headers) -> str:
+    return headers.get("content-encoding", "identity").strip().lower()
 
 
 async def _say(send: Send, status: int, what: str, media_type: str) -> None:
