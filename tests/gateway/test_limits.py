@@ -112,7 +112,7 @@ def test_a_body_of_100_mb_is_refused_unread(gateway: Gateway) -> None:
         connection.sendall(HEAD + b"Content-Length: 100000000\r\n\r\n")
 
         assert connection.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
-    before = _rss_bytes(gateway)
+    before = rss_bytes(gateway)
     with socket.create_connection(("127.0.0.1", gateway.port), 10) as connection:
         sender = threading.Thread(target=_send_chunks, args=(connection, 100))
         sender.start()
@@ -120,7 +120,7 @@ def test_a_body_of_100_mb_is_refused_unread(gateway: Gateway) -> None:
         sender.join(10)
 
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert _rss_bytes(gateway) - before < 80 << 20
+    assert rss_bytes(gateway) - before < 80 << 20
 
 
 def test_a_body_as_large_as_allowed_goes_through(gateway: Gateway, server: StandIn, desk: Desk) -> None:
@@ -190,7 +190,7 @@ def test_a_client_that_leaves_takes_its_call_with_it(
 
 def test_a_reader_that_does_not_read_holds_its_server_back(gateway: Gateway, server: StandIn) -> None:
     """What nobody takes is not made: the gateway keeps little of it, and all of it comes once it is read."""
-    before, tokens = _rss_bytes(gateway), server.seen()["tokens"]
+    before, tokens = rss_bytes(gateway), server.seen()["tokens"]
     told = {"model": "m", "stream": True, "max_tokens": 4000, "size": 20_000}
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
     connection.request("POST", CHAT, json.dumps(told))
@@ -198,7 +198,7 @@ def test_a_reader_that_does_not_read_holds_its_server_back(gateway: Gateway, ser
     made = -1
     while made != (made := server.seen()["tokens"] - tokens):
         threading.Event().wait(0.3)
-    grown = _rss_bytes(gateway) - before
+    grown = rss_bytes(gateway) - before
     body = answer.read()
     connection.close()
 
@@ -255,5 +255,6 @@ def _send_chunks(connection: socket.socket, count: int) -> None:
         return
 
 
-def _rss_bytes(process: Gateway) -> int:
+def rss_bytes(process: Gateway) -> int:
+    """Return the memory of a process."""
     return int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1]) * 4096

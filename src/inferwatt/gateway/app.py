@@ -189,6 +189,7 @@ class Gateway:
         if (made := call.estimate()) is not None:
             self._recent.add(call.name, visit.tenant, made)
         self.counts["aborted"] += ending.has_left
+        self.counts["unread_events"] += call.unread_events
         if ending.is_late:
             problem = Refused(504, f"the call took longer than {limits.call_seconds} s", "See gateway.limits.")
         if problem is not None and not call.began:

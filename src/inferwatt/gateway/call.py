@@ -33,13 +33,16 @@ MOST_EMBEDDED_BYTES = 4 << 20
 USAGE_BYTES = 4096
 """Where a body is too large to be read, its usage is looked for in so many of its last bytes."""
 _STREAM = "text/event-stream"
-_OPENS = re.compile(
+_NO_TEXT = re.compile(
     rb'"delta"\s*:\s*\{(?:\s*"\w+"\s*:\s*(?:""|null|"assistant")\s*,?)*\s*\}|"type"\s*:\s*"(?:message_start|ping'
     rb'|content_block_start|response\.(?:created|queued|in_progress|output_item\.added|content_part\.added))"'
+    rb'|"choices"\s*:\s*\[\s*\]'
 )
-"""What stands in a stream before its first token: a role and no text, names and no text."""
+"""What stands in a stream before its first token and after its last: a role and no text, names, the usage."""
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\})')
 _BAD = 400
+_BODILESS = frozenset({204, 304})
+"""They have no body, and say no length of it."""
 _REFUSALS = frozenset({*range(_BAD, 500), 501, 503})
 """By these a server says that it has computed nothing."""
 
@@ -81,6 +84,8 @@ class Call:
         self.began = False
         """Whether a byte of the answer has gone out."""
         self.has_left = False
+        self.unread_events = 0
+        """How many events were too long to be read."""
         self._asked, self._opens, self._terms = asked, opens, terms
         self._used = usage.NOTHING
         self._started = time.monotonic()
@@ -141,7 +146,7 @@ class Call:
         is_plain = told.get("content-encoding", "identity").lower() == "identity"
         if kind == _STREAM and is_plain:
             await self._stream(response, send)
-        elif kind == "application/json" and is_plain:
+        elif kind == "application/json" and is_plain and response.status not in _BODILESS:
             await self._whole(response, send)
         else:
             await self._untouched(response, response.content.iter_any(), b"", send)
@@ -177,17 +182,20 @@ class Call:
         finally:
             self._hear(stream.used)
             self._is_whole = stream.is_over
+            self.unread_events = stream.too_long
         await send({"type": "http.response.body", "body": stream.end(was_cut=was_cut)})
 
     def _heard(self, stream: Stream, data: bytes) -> bytes:
         """Return what goes out for a piece of a stream, and note the tokens in it."""
-        seen, handle = stream.events, self._handle
+        seen, was_over, handle = stream.events, stream.is_over, self._handle
         out = stream.feed(data)
         news = stream.events - seen
         if not seen and handle is not None and stream.used.response_id:
             handle.response_id = stream.used.response_id
-        if not self._tokens:
-            news -= len(_OPENS.findall(data))
+        if was_over:
+            return out
+        if stream.is_over or not self._tokens:
+            news -= len(_NO_TEXT.findall(data))
         if news > 0 and handle is not None:
             self._tokens += news
             self._first_seconds = self._first_seconds or time.monotonic() - self._started
