@@ -145,7 +145,7 @@ async def measure(folder: Path, stack: ExitStack) -> dict[str, Any]:
     with proxies.minimal(direct.port, there) as least:
         figures |= _named("minimal", await measured(direct, least, calls=CALLS, count=BURST))
     python = os.environ.get("LITELLM_PYTHON", "")
-    if not Path(python or "/").with_name("litellm").exists():
+    if not python or not Path(python).with_name("litellm").exists():
         return figures | {"litellm": "not installed"}
     with proxies.litellm(folder, direct.port, there, python) as peer:
         figures |= _named("litellm", await measured(direct, peer, calls=CALLS // 4, count=BURST // 10))

@@ -102,7 +102,7 @@ class Stream:
             self.is_over = True
             return self._last() + event
         self.events += 1
-        if self.events == 1 or _SIGN.search(event) is not None:
+        if self.events == 1 or _first_sign(event) < len(event):
             self.used = self.used.then(usage.read(data))
             return self._signed(event)
         return self._flush() + event

@@ -84,6 +84,8 @@ class Tenants:
 
     def trusts(self, peer: str) -> bool:
         """Whether the other end may say whose a call is."""
+        if not self.peers:
+            return False
         try:
             address = ipaddress.ip_address(peer)
         except ValueError:

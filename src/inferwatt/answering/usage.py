@@ -6,7 +6,7 @@ OpenAI (chat, completions, responses, embeddings), Anthropic (messages), TGI (de
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 MOST_TOKENS = 2**63 - 1
@@ -31,15 +31,19 @@ class Used:
 
     def then(self, later: "Used") -> "Used":
         """Return both: what comes later stands over what was said before; the first name of an answer is its name."""
-        merged = {
-            one.name: (
-                getattr(later, one.name) if getattr(later, one.name) not in (None, "") else getattr(self, one.name)
-            )
-            for one in fields(self)
-        }
-        merged["response_id"] = self.response_id or later.response_id
-        merged["failed"] = self.failed or later.failed
-        return Used(**merged)
+        if self is NOTHING or later is NOTHING:
+            return later if self is NOTHING else self
+        return Used(
+            self.prompt if later.prompt is None else later.prompt,
+            self.cached if later.cached is None else later.cached,
+            self.output if later.output is None else later.output,
+            self.reasoning if later.reasoning is None else later.reasoning,
+            self.response_id or later.response_id,
+            later.model or self.model,
+            self.queue_seconds if later.queue_seconds is None else later.queue_seconds,
+            self.first_token_seconds if later.first_token_seconds is None else later.first_token_seconds,
+            self.failed or later.failed,
+        )
 
 
 NOTHING = Used()
@@ -60,9 +64,13 @@ def used(answer: object) -> Used:
     if not isinstance(answer, dict):
         return NOTHING
     inner = next((answer[key] for key in ("response", "message") if isinstance(answer.get(key), dict)), answer)
-    usage: Mapping[str, Any] = next((one["usage"] for one in (answer, inner) if isinstance(one.get("usage"), dict)), {})
+    told: dict[str, int] = {}
+    for where, key, reading in ((answer, "timings", _timings), (answer, "details", _details), (inner, "usage", _usage)):
+        said = answer[key] if isinstance(answer.get(key), dict) else where.get(key)
+        if isinstance(said, dict):
+            told |= reading(said)
     return Used(
-        **(_timings(answer.get("timings")) | _details(answer.get("details")) | _usage(usage)),
+        **told,
         response_id=_text(inner.get("id")),
         model=_text(inner.get("model")),
         failed=bool(answer.get("error")) or answer.get("type") in ("error", "response.failed"),
@@ -85,17 +93,15 @@ def _usage(usage: Mapping[str, Any]) -> dict[str, int]:
     )
 
 
-def _timings(timings: object) -> dict[str, int]:
+def _timings(told: Mapping[str, Any]) -> dict[str, int]:
     """Return llama.cpp's own count: what was computed, what was reused, what was generated."""
-    told = _map(timings)
     computed, cached = tokens(told.get("prompt_n")), tokens(told.get("cache_n"))
     whole = None if computed is None else computed + (cached or 0)
     return _known(prompt=whole, cached=cached, output=tokens(told.get("predicted_n")))
 
 
-def _details(details: object) -> dict[str, int]:
+def _details(told: Mapping[str, Any]) -> dict[str, int]:
     """Return TGI's details: of a body the prompt's tokens only where they were asked for, of a stream their number."""
-    told = _map(details)
     prefill = told.get("prefill")
     prompt = len(prefill) if isinstance(prefill, list) and prefill else tokens(told.get("input_length"))
     return _known(prompt=prompt, output=tokens(told.get("generated_tokens")))

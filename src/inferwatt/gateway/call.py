@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 MOST_EMBEDDED_BYTES = 4 << 20
 USAGE_BYTES = 4096
 """Where a body is too large to be read, its usage is looked for in so many of its last bytes."""
+EDGE_BYTES = 16_384
+"""How far from the edge of a piece of a stream events without text are looked for."""
 _STREAM = "text/event-stream"
 _NO_TEXT = re.compile(
     rb'"delta"\s*:\s*\{(?:\s*"\w+"\s*:\s*(?:""|null|"assistant")\s*,?)*\s*\}|"type"\s*:\s*"(?:message_start|ping'
@@ -194,8 +196,10 @@ class Call:
             handle.response_id = stream.used.response_id
         if was_over:
             return out
-        if stream.is_over or not self._tokens:
-            news -= len(_NO_TEXT.findall(data))
+        if stream.is_over:
+            news -= len(_NO_TEXT.findall(data[-EDGE_BYTES:] if self._tokens else data))
+        elif not self._tokens:
+            news -= len(_NO_TEXT.findall(data[:EDGE_BYTES]))
         if news > 0 and handle is not None:
             self._tokens += news
             self._first_seconds = self._first_seconds or time.monotonic() - self._started
