@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from inferwatt.cli import cli
+from inferwatt.ledger.rows import LedgerBatch
+from inferwatt.records import Component, EnergyPart, Provenance, RequestEnergy, Tier
 from tests.ledger.books import batch, open_ledger, row
 
 
@@ -110,7 +112,7 @@ def test_a_report_is_compared_with_the_ledger(tmp_path: Path, report: Path) -> N
     """Four of ten requests are in the ledger: 40% passed, and six are estimated."""
     path = tmp_path / "ledger.sqlite"
     ledger = open_ledger(path)
-    ledger.commit(batch(1, 2, 3, 4))
+    ledger.commit(batch(1, 2, 3, 4, server="openai"))
     ledger.close()
     compared = json.loads(invoke("import-usage", report, "--ledger", path, "--json").stdout)
 
@@ -118,6 +120,23 @@ def test_a_report_is_compared_with_the_ledger(tmp_path: Path, report: Path) -> N
     assert compared["lines"][0]["rest"]["requests"] == 6
     assert compared["lines"][0]["energy_joules"] > 0
     assert "passed this meter: 40.0%" in invoke("import-usage", report, "--ledger", path).output
+
+
+def test_what_others_serve_is_not_in_a_providers_report(tmp_path: Path, report: Path) -> None:
+    """The same model at Azure, or on a server of one's own, covers nothing of OpenAI's; by a proxy of one's own it does."""
+    path = tmp_path / "ledger.sqlite"
+    part = EnergyPart(Component.ACCELERATOR, Provenance.ESTIMATED, 1, 2, 1, 9, 0.0)
+    by_proxy = row(6, server="llm-proxy.internal", energy=RequestEnergy("r6", (part,), Tier.TOKEN_SHARE, final=True))
+    ledger = open_ledger(path)
+    ledger.commit(batch(1, 2, server="azure.ai.openai"))
+    ledger.commit(batch(3, 4, server="vllm:8000"))
+    ledger.commit(batch(5, server="openai"))
+    ledger.commit(LedgerBatch(rows=[by_proxy]))
+    ledger.close()
+
+    compared = json.loads(invoke("import-usage", report, "--ledger", path, "--json").stdout)
+
+    assert compared["coverage_ratio"] == pytest.approx(0.2)
 
 
 def test_without_a_ledger_nothing_passed(tmp_path: Path, report: Path) -> None:

@@ -182,7 +182,10 @@ def import_usage_command(file: Path, ledger: Path | None, registry: Path | None,
 
 
 def _seen(report: "Report", ledger: Path | None) -> "dict[tuple[str, str], Tokens]":
-    """Return the tokens of each day (UTC) and model name that passed us; nothing where there is no ledger."""
+    """Return the tokens of each day (UTC) and model name that passed us to the report's provider, if there is a ledger.
+
+    What others serve under the same name (Azure, a server of one's own) is not in that report.
+    """
     from inferwatt.listing import ledger_path
 
     path = ledger or ledger_path()
@@ -196,8 +199,10 @@ def _days(report: "Report", path: Path) -> "Iterator[tuple[tuple[str, str], Toke
     from datetime import UTC, datetime
 
     from inferwatt.clients.coverage import Tokens
+    from inferwatt.clients.hosts import PROVIDERS
     from inferwatt.ledger.queries import LedgerReader
 
+    provider = report.usages[0].provider
     midnights = {
         usage.day: datetime.combine(usage.day, datetime.min.time(), UTC).timestamp() for usage in report.usages
     }
@@ -206,6 +211,9 @@ def _days(report: "Report", path: Path) -> "Iterator[tuple[tuple[str, str], Toke
         for day, start in sorted(midnights.items()):
             sums: dict[str, Tokens] = {}
             for key, value in reader.hours(start, start + DAY_SECONDS).items():
+                is_proxy = key.provenance == "estimated" and key.server not in PROVIDERS.values()
+                if key.server != provider and not is_proxy:
+                    continue
                 found = Tokens(value.prompt_tokens, value.cached_tokens, value.output_tokens, value.requests)
                 sums[key.model] = sums.get(key.model, Tokens()).plus(found)
             yield from (((day.isoformat(), model), tokens) for model, tokens in sums.items())
