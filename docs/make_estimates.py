@@ -41,6 +41,16 @@ CHECKED = (
         "model and tokens not published: ours",
     ),
     Published(
+        "Google, the same",
+        "active accelerators alone: 0.10 Wh",
+        0.10,
+        "gemini-2.5-flash",
+        100,
+        250,
+        "model and tokens not published: ours",
+        accelerators_only=True,
+    ),
+    Published(
         "Altman, blog.samaltman.com, The Gentle Singularity, June 2025",
         "average ChatGPT query: 0.34 Wh, no method, no scope",
         0.34,
@@ -71,6 +81,15 @@ CHECKED = (
         "gpt-4o",
         100,
         300,
+        "as published",
+    ),
+    Published(
+        "How Hungry is AI, arXiv 2505.09598 v2",
+        "DeepSeek-R1, long prompt: over 33 Wh, API speed on assumed hardware, with PUE",
+        33.0,
+        "deepseek-r1",
+        10_000,
+        1_500,
         "as published",
     ),
     Published(

@@ -123,7 +123,7 @@ def test_a_report_is_compared_with_the_ledger(tmp_path: Path, report: Path) -> N
 
 
 def test_what_others_serve_is_not_in_a_providers_report(tmp_path: Path, report: Path) -> None:
-    """The same model at Azure, or on a server of one's own, covers nothing of OpenAI's; by a proxy of one's own it does."""
+    """The same model at Azure, or on a server of one's own, covers nothing of OpenAI's; by one's own proxy it does."""
     path = tmp_path / "ledger.sqlite"
     part = EnergyPart(Component.ACCELERATOR, Provenance.ESTIMATED, 1, 2, 1, 9, 0.0)
     by_proxy = row(6, server="llm-proxy.internal", energy=RequestEnergy("r6", (part,), Tier.TOKEN_SHARE, final=True))
