@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
+import signal
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -15,7 +18,7 @@ import pytest
 from tests.gateway.processes import Gateway
 from tests.gateway.tap import Tap
 from tests.real.children import AgentProcess
-from tests.real.conftest import LlamaCpp
+from tests.real.conftest import LlamaCpp, LlamaCppProcess
 from tests.real.pages import get_json, samples, total, wait_for
 
 pytestmark = pytest.mark.real
@@ -56,6 +59,14 @@ def gateway(
             f"{running.url}/v1/models", timeout=10
         ) as answer:  # it learns what it stands before
             assert MODEL in answer.read().decode()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory, tap: Tap) -> Iterator[Gateway]:
+    """Return a gateway that puts nothing into answers, and asks for nothing more."""
+    table = f'name = "u"\nurl = "{tap.url}"\nask_usage = false\n'
+    with Gateway(tmp_path_factory.mktemp("silent"), [table], "embed = false") as running:
         yield running
 
 
@@ -150,6 +161,46 @@ def test_but_for_the_object_the_bytes_are_the_servers(kind: str, streams: bool, 
 
     assert len(OBJECT.findall(got)) == 1
     assert OBJECT.sub(b"", got) == tap.last_body()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_switched_off_the_bytes_are_the_servers_own(kind: str, streams: bool, silent: Gateway, tap: Tap) -> None:
+    """With `embed = false` not a byte is another, nor a header of ours there."""
+    body = {"model": MODEL, "stream": streams, **KINDS[kind]}
+    with httpx2.Client(timeout=60) as asking:
+        answer = asking.post(f"{silent.url}/v1/{kind}", json=body)
+
+    assert answer.content == tap.last_body()
+    assert not [name for name in answer.headers if name.startswith("x-inferwatt")]
+
+
+def test_a_server_that_is_killed_in_mid_stream_is_a_cut(tmp_path: Path, agent: AgentProcess) -> None:
+    """Its client hears that the stream was cut, the record has failed with the tokens so far, and nothing hangs."""
+    with (
+        LlamaCppProcess() as server,
+        Gateway(tmp_path, [server.url], TRUSTING, agent.environment["INFERWATT_SOCKET"]) as before,
+        client(before) as asking,
+    ):
+        agent.wait_for_server(server.url)
+        raw: Any = asking.chat.completions.with_raw_response.create(
+            model=MODEL, messages=RIVERS, stream=True, **(LONG | {"max_tokens": 1900})
+        )
+        with pytest.raises((httpx2.HTTPError, openai.APIError)):
+            read_and_kill(raw.parse(), server.pid)
+        with pytest.raises(openai.APIStatusError) as after:
+            asking.chat.completions.create(model=MODEL, messages=RIVERS)
+        kept = row(agent, raw.headers["x-inferwatt-request-id"])
+
+    assert (kept["outcome"], after.value.status_code) == ("failed", 502)
+    assert 19 <= kept["output_tokens"] < 1900
+
+
+def read_and_kill(stream: Any, pid: int) -> None:
+    """Read on to the end of a stream whose server is killed after some chunks."""
+    for place, _ in enumerate(stream):
+        if place == 20:
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_the_tokens_are_those_that_the_client_was_told(gateway: Gateway, agent: AgentProcess) -> None:

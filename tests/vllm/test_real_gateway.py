@@ -1,5 +1,6 @@
 """The gateway before the real vLLM 0.32 on the CPU, whose plugin sees the same requests: each is counted once."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from inferwatt.records import Tier
 from tests.gateway.processes import Gateway
+from tests.gateway.tap import Tap
 from tests.real.children import AgentProcess
 from tests.real.ledgers import assert_conserved
 from tests.real.pages import get_json, samples, total, wait_for
@@ -19,6 +21,14 @@ pytestmark = pytest.mark.real
 TRUSTING = '[gateway.tenants]\npeers = ["127.0.0.1"]'
 ASKED: Any = {"model": MODEL, "messages": [{"role": "user", "content": "a river"}], "extra_body": {"ignore_eos": True}}
 LEFT_TOKENS = 900
+OBJECT = re.compile(rb',"inferwatt":\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}')
+KINDS: dict[str, Any] = {
+    "chat/completions": {"messages": ASKED["messages"], "max_tokens": 12},
+    "completions": {"prompt": "a river", "max_tokens": 12},
+    "responses": {"input": "a river", "max_output_tokens": 12},
+    "messages": {"messages": ASKED["messages"], "max_tokens": 12},
+}
+STREAMED = {path: {"stream_options": {"include_usage": True}} for path in ("chat/completions", "completions")}
 TOKENS = {"red": 40, "blue": 25}
 
 
@@ -40,6 +50,15 @@ def leave(asking: openai.OpenAI, tenant: str) -> None:
     ) as stream:
         for _ in zip(range(8), stream, strict=False):
             pass
+
+
+def assert_the_bytes_are_the_servers(gateway: Gateway, tap: Tap) -> None:
+    """What a tap on the wire saw vLLM send is what the client got, with one object, whoever of the two put it in."""
+    for path, told in KINDS.items():
+        for more in ({"stream": False}, {"stream": True, **STREAMED.get(path, {})}):
+            got = gateway.ask({"model": MODEL, **told, **more}, f"/v1/{path}").body
+            assert len(OBJECT.findall(got)) == 1, path
+            assert OBJECT.sub(b"", got) == OBJECT.sub(b"", tap.last_body()), path
 
 
 def final(gateway: Gateway, name: str, tenant: str) -> Any:
@@ -71,6 +90,8 @@ def test_a_call_that_the_plugin_saw_too_is_counted_once(tiny_model: Path, tmp_pa
                 told = {name: final(gateway, name, tenant) for tenant, name, _ in named}
                 rows = wait_for("the rows", lambda: _rows(agent, 7))
                 page = samples(agent.url)
+            with Tap(server.url) as tap, Gateway(tmp_path / "tapped", [tap.url], TRUSTING, socket) as tapped:
+                assert_the_bytes_are_the_servers(tapped, tap)
         assert agent.end() == 0, agent.err.read_text()
     by_tenant = Counter[str]()
     for row in rows:
