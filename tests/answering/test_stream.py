@@ -52,6 +52,15 @@ def objects(data: bytes) -> list[Any]:
     return [json.loads(one) for one in found if one is not None and one != b"[DONE]"]
 
 
+@given(st.lists(st.integers(1, 40), max_size=80))
+def test_what_a_server_says_itself_is_not_hidden_with_its_usage(sizes: list[int]) -> None:
+    """Its object, put into the usage that the client did not ask for, is in the last data that the client gets."""
+    mine = {"id": "mine", "energy_joules": 7.0}
+    data = sse(*CHAT, {**USAGE, "inferwatt": mine}, "[DONE]")
+    for stream in (Stream(lambda _: FIGURE, hides_usage=True), Stream(lambda _: None, hides_usage=True)):
+        assert objects(through(stream, data, sizes)) == [*CHAT[:-1], {**CHAT[-1], "inferwatt": mine}]
+
+
 @given(st.lists(st.integers(1, 40), max_size=80), st.sampled_from(["\n\n", "\r\n\r\n"]))
 def test_switched_off_every_byte_is_as_it_was(sizes: list[int], end: str) -> None:
     """Without a figure the stream is the server's, wherever it was cut."""

@@ -3,12 +3,10 @@
 import gzip
 import json
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from inferwatt.rates import LEAST_REQUESTS
 from inferwatt.records import Outcome
 from tests.engines.ends import WAIT_SECONDS, some_energy
 from tests.gateway.conftest import Desk
@@ -141,27 +139,6 @@ def test_the_joules_that_are_known_go_into_the_last_data(gateway: Gateway, serve
     assert not [one for one in before if "inferwatt" in one]
 
 
-def test_an_answer_says_what_its_tokens_cost_lately(folder: Path, server: StandIn, desk: Desk) -> None:
-    """After 19 calls whose joules are final the next says theirs at once, with the interval in which 90% lay."""
-    with Gateway(folder / "lately", [server.url], agent=str(folder / "agent.sock")) as gateway:
-        first = gateway.ask({"model": "lately"}).json()["inferwatt"]
-        for _ in range(LEAST_REQUESTS - 1):
-            gateway.ask({"model": "lately"})
-        records = desk.ended_all(LEAST_REQUESTS)
-        desk.agent.inbox.push(records[0].producer, [some_energy(one.request, final=True) for one in records])
-        said = [gateway.ask({"model": "lately"}).json()["inferwatt"]]
-        while said[-1]["state"] == "pending":
-            threading.Event().wait(0.1)
-            said.append(gateway.ask({"model": "lately"}).json()["inferwatt"])
-        other = gateway.ask({"model": "another"}).json()["inferwatt"]
-        several = gateway.ask({"model": "lately", "n": 2}).json()["inferwatt"]
-
-    assert first["state"] == other["state"] == "pending"
-    names = ("energy_joules", "low_joules", "high_joules", "basis", "state", "final")
-    assert [said[-1][name] for name in names] == [3e-06, 3e-06, 3e-06, "recent_average", "provisional", False]
-    assert several["prefill_joules"] == 2e-06
-
-
 def test_the_usage_is_asked_for_and_hidden(gateway: Gateway, server: StandIn, desk: Desk) -> None:
     """A server tells its tokens to the gateway; the client that did not ask gets what it asked for."""
     told = {"model": "m", "stream": True, "max_tokens": 4}
@@ -199,6 +176,25 @@ def test_a_server_that_tells_its_tokens_anyway_is_not_asked(gateway: Gateway, se
     assert json.loads(server.seen()["body"]) == told
     gateway.ask({"model": "m", "stream": True})
     assert "include_usage" in server.seen()["body"]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_server_that_says_its_own_joules_is_left_to_it(streams: bool, gateway: Gateway, desk: Desk) -> None:
+    """As vLLM's middleware does, or another gateway: its object and its headers stand, not half of each."""
+    said = {"id": "i", "choices": [], **USED, "inferwatt": {"id": "mine", "state": "final", "energy_joules": 5.0}}
+    text = json.dumps(said)
+    headers = {"x-inferwatt-request-id": "mine", "x-inferwatt-energy-joules": "5.0", "x-inferwatt-state": "final"}
+    kind = "text/event-stream" if streams else "application/json"
+    body = f"data: {text}\n\ndata: [DONE]\n\n" if streams else text
+
+    told = {"model": "m", "stream": streams, "stream_options": {"include_usage": True}}
+    told["say"] = {"segments": [body], "kind": kind, "headers": headers}
+    answer = gateway.ask(told, headers={"x-request-id": "mine"})
+    record = desk.ended("mine")
+
+    assert answer.body == body.encode()
+    assert {name: answer.headers[name] for name in answer.headers if name.startswith("x-inferwatt")} == headers
+    assert (record.prompt_tokens, record.output_tokens) == (5, 2)
 
 
 def test_a_packed_answer_is_passed_on_packed(gateway: Gateway, server: StandIn, desk: Desk) -> None:

@@ -41,6 +41,18 @@ def _has_it(data: bytes) -> bool:
     return not isinstance(told, dict) or KEY in told
 
 
+def own(data: bytes) -> Mapping[str, Any] | None:
+    """Return the object that a server has put into its answer itself; None where there is none."""
+    if not _PRESENT.search(data):
+        return None
+    try:
+        told = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    found = told.get(KEY) if isinstance(told, dict) else None
+    return found if isinstance(found, dict) else None
+
+
 def _before(data: bytes, end: int, figure: Mapping[str, Any]) -> bytes:
     comma = b"" if data[:end].rstrip().endswith(b"{") else b","
     return data[:end] + comma + member(figure) + data[end:]

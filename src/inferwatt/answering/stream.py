@@ -49,6 +49,8 @@ class Stream:
         self._kept = b""
         self._ended = 0
         self._is_told = False
+        self._own: Mapping[str, Any] | None = None
+        """What the server itself has said of its joules, in the event that its client did not ask for."""
 
     @property
     def too_long(self) -> int:
@@ -115,6 +117,7 @@ class Stream:
         if _COUNTS.search(event) and _USAGE.search(event):
             if not self._hides:
                 return self._flush() + self._tell(event)
+            self._own = embed.own(data_of(event) or b"")
             return self._last()
         if _ENDS.search(event):
             self._ended += 1
@@ -133,7 +136,7 @@ class Stream:
         if self._is_told:
             return event
         self._is_told = True
-        figure = self._figure(self.used)
+        figure = self._own or self._figure(self.used)
         return event if figure is None else embed.into_event(event, figure)
 
 

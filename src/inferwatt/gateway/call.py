@@ -94,6 +94,7 @@ class Call:
         self._first_seconds: float | None = None
         self._tokens = 0
         self._is_whole = False
+        self._embeds = terms.embeds
 
     def of(self, upstream: Upstream) -> bytes:
         """Return the body for a server, to which the call belongs from now on; one that was asked before has failed."""
@@ -139,6 +140,8 @@ class Call:
         assert upstream is not None
         told = {name.lower(): value for name, value in response.headers.items()}
         upstream.heard(told)
+        if embed.HEADER_PREFIX + "request-id" in told and not upstream.config.provider:
+            self._embeds = False  # a server with a meter of its own (vLLM's middleware) has said it, by the same id
         if response.status in _REFUSALS:
             self._refused()
         elif response.status >= _BAD and self._handle is not None:
@@ -166,7 +169,7 @@ class Call:
         await send({"type": "http.response.start", "status": response.status, "headers": passed})
 
     def _head(self) -> list[tuple[str, str]]:
-        return embed.headers_of(head(self.name, url=self._terms.url)) if self._terms.embeds else []
+        return embed.headers_of(head(self.name, url=self._terms.url)) if self._embeds else []
 
     async def _stream(self, response: aiohttp.ClientResponse, send: Send) -> None:
         await self._start(response, send, self._head(), None)
@@ -243,7 +246,7 @@ class Call:
 
     def _figure(self, used: Used) -> Mapping[str, Any] | None:
         """Return the object for the answer; None where there is to be none."""
-        if not self._terms.embeds or self._handle is None:
+        if not self._embeds or self._handle is None:
             return None
         told = self.estimate(used) or figure(self.name, self._known(self._handle, used), url=self._terms.url)
         return told if used.queue_seconds is None else {**told, "queue_seconds": used.queue_seconds}
