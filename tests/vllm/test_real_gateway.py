@@ -71,10 +71,13 @@ def final(gateway: Gateway, name: str, tenant: str) -> Any:
     return wait_for(f"the final joules of {name}", told)
 
 
-def test_a_call_that_the_plugin_saw_too_is_counted_once(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--middleware", "inferwatt.vllm.Middleware")], ids=["plugin", "middleware"])
+def test_a_call_that_the_plugin_saw_too_is_counted_once(
+    flags: tuple[str, ...], tiny_model: Path, tmp_path: Path
+) -> None:
     """Tokens and calls of each tenant are the clients' own; joules are exact by steps, and come back as final."""
     with AgentProcess(tmp_path) as agent:
-        with VllmProcess(tiny_model, agent) as server:
+        with VllmProcess(tiny_model, agent, *flags) as server:
             socket = agent.environment["INFERWATT_SOCKET"]
             with (
                 Gateway(tmp_path / "gateway", [server.url], TRUSTING, socket) as gateway,
