@@ -188,6 +188,27 @@ def test_a_client_that_leaves_takes_its_call_with_it(
     assert made == 0 or 10 <= made < 10_000
 
 
+def test_who_leaves_pays_for_what_was_made_until_then(gateway: Gateway, server: StandIn, desk: Desk) -> None:
+    """Of 300 tokens, one each 20 ms, the client takes 50 and goes: the record has these, and the server stops there."""
+    before = server.seen()
+    told = {"model": "paced", "stream": True, "max_tokens": 300, "pause": 0.02}
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+    connection.request("POST", CHAT, json.dumps(told))
+    answer = connection.getresponse()
+    for _ in range(51):  # the first has a role and no text
+        while not answer.readline().startswith(b"data:"):
+            pass
+    answer.close()
+    connection.close()
+    record = next(one for one in iter(lambda: desk.ended_all(1)[0], None) if one.model == "paced")
+
+    assert eventually(lambda: server.seen()["left"] == before["left"] + 1)
+    assert record.outcome is Outcome.ABORTED
+    assert record.output_tokens is not None
+    assert 50 <= record.output_tokens <= 60
+    assert 51 <= server.seen()["tokens"] - before["tokens"] <= 70
+
+
 def test_a_reader_that_does_not_read_holds_its_server_back(gateway: Gateway, server: StandIn) -> None:
     """What nobody takes is not made: the gateway keeps little of it, and all of it comes once it is read."""
     before, tokens = rss_bytes(gateway), server.seen()["tokens"]
