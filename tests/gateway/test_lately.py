@@ -77,6 +77,25 @@ def test_only_final_joules_of_the_same_model_count() -> None:
     assert learnt(own, "other") is None
 
 
+def test_what_was_long_ago_is_not_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while without a call its model costs nobody knows what; and of many models the newest are kept."""
+    own = Lately()
+    for _ in range(LEAST_REQUESTS):
+        own.ended(call("m", 2000))
+    now = learnt(own)
+    monkeypatch.setattr(lately, "RECENT_SECONDS", 0.0)
+    later = learnt(own)
+    monkeypatch.undo()
+    monkeypatch.setattr(lately, "MAX_MODELS", 2)
+    for model in ("a", "b", "c"):
+        for _ in range(LEAST_REQUESTS):
+            own.ended(call(model, 2000))
+        learnt(own)
+
+    assert (now is None, later is None) == (False, True)
+    assert [learnt(own, model) is None for model in ("m", "a", "b", "c")] == [True, True, False, False]
+
+
 def test_calls_that_never_become_final_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that nobody meters: its calls are forgotten after a while, and few are held until then."""
     own = Lately()

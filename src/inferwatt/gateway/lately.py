@@ -8,12 +8,14 @@ from inferwatt.answering.provisional import Known, provisional
 from inferwatt.answering.usage import Used
 from inferwatt.delivery import FINAL_WITHIN_NS, Delivery
 from inferwatt.handle import RequestHandle
-from inferwatt.rates import Rates, Recent
+from inferwatt.rates import MAX_MODELS, RECENT_NS, Rates, Recent
 from inferwatt.records import RequestEnergy
+from inferwatt.units import NS_PER_SECOND
 
 MOST_WAITING = 64
 """Calls whose final joules are waited for at once: of more than that a sample says as much."""
 LOOK_SECONDS = 1.0
+RECENT_SECONDS = RECENT_NS / NS_PER_SECOND
 
 
 class Desk(Delivery):
@@ -31,7 +33,8 @@ class Lately:
     def __init__(self) -> None:
         self._recent = Recent()
         self._waiting: deque[RequestHandle] = deque()
-        self._rates: dict[str, Rates] = {}
+        self._rates: dict[str, tuple[Rates, float]] = {}
+        """By model, the newest last; and since when they stand."""
         self._look_at = 0.0
 
     def ended(self, handle: RequestHandle) -> None:
@@ -44,13 +47,15 @@ class Lately:
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
-            self._look()
+            self._look(now)
         used = replace(used, model=handle.model or used.model)
         if answers > 1 and used.prompt is not None:
             used = replace(used, prompt=used.prompt * answers, cached=None)
-        return provisional(handle.energy(), self._rates.values(), used, answers=answers)
+        stands = self._rates.get(used.model)
+        rates = (stands[0],) if stands is not None and now - stands[1] < RECENT_SECONDS else ()
+        return provisional(handle.energy(), rates, used, answers=answers)
 
-    def _look(self) -> None:
+    def _look(self, now: float) -> None:
         """Take in the joules that have become final."""
         old_ns = time.monotonic_ns() - FINAL_WITHIN_NS
         for _ in range(len(self._waiting)):
@@ -60,4 +65,8 @@ class Lately:
                 self._recent.add(handle.record(), energy)
             elif (handle.end_ns or 0) > old_ns:
                 self._waiting.append(handle)
-        self._rates |= {rates.model: rates for rates in self._recent.changed()}
+        for rates in self._recent.changed():
+            self._rates.pop(rates.model, None)
+            self._rates[rates.model] = rates, now
+        while len(self._rates) > MAX_MODELS:
+            del self._rates[next(iter(self._rates))]
