@@ -9,7 +9,10 @@ FORBIDDEN_LABELS = {
     *("region", "zone", "cluster", "datacenter", "owner", "customer", "stage", "service", "environment", "env", "type"),
     *("instance", "job", "engine", "le", "quantile", "host", "source_ip"),
 }
-BASE_UNITS = {"joules", "grams", "grams_per_joule", "watts", "seconds", "bytes", "ratio", "hertz", "celsius", "tokens", "square_joules"}
+BASE_UNITS = {
+    *("joules", "watts", "seconds", "bytes", "ratio", "hertz", "celsius", "tokens", "square_joules"),
+    *("grams", "grams_per_joule"),
+}
 METRICS = list(CATALOG.values())
 
 
