@@ -34,14 +34,18 @@ pytestmark = pytest.mark.real
 REQUESTS = "inferwatt_estimated_requests_total"
 
 
+CARBON = {"INFERWATT_ESTIMATES__CARBON_GRAMS_PER_KWH": "360", "INFERWATT_ESTIMATES__CARBON_SOURCE": "a test"}
+
+
 class Taking(AgentProcess):
-    """An agent that takes spans; the stand-ins of this machine count as managed APIs."""
+    """An agent that takes spans and knows what a kWh emits; the stand-ins of this machine count as managed APIs."""
 
     def __init__(self, home: Path) -> None:
         self.port = free_port()
         listen = f"127.0.0.1:{self.port}"
         super().__init__(
-            home, environment={"INFERWATT_SPANS__LISTEN": listen, "INFERWATT_SPANS__MANAGED": '["127.0.0.1"]'}
+            home,
+            environment={"INFERWATT_SPANS__LISTEN": listen, "INFERWATT_SPANS__MANAGED": '["127.0.0.1"]', **CARBON},
         )
 
     def exporter(self, **more: Any) -> OTLPSpanExporter:
@@ -90,6 +94,11 @@ def test_spans_become_estimates_once(
     assert total(page, "inferwatt_estimated_tokens_total", kind="output") == 2 * OUTPUT
     assert total(page, "inferwatt_estimated_tenant_energy_joules_total", tenant="acme") > 0
     assert total(page, "inferwatt_records_dropped_total", reason="duplicate") == 2
+    for which in ("", "low_", "high_"):
+        joules = total(page, f"inferwatt_estimated_energy_{which}joules_total", provider="openai")
+        grams = total(page, f"inferwatt_estimated_emissions_{which}co2e_grams_total", provenance="estimated")
+        assert grams == pytest.approx(joules / 10_000, rel=1e-4)
+    assert total(page, "inferwatt_estimated_carbon_intensity_grams_per_joule", source="a test") == pytest.approx(1e-4)
     rows = get_json(f"{agent.url}/v1/requests")["requests"]
     assert {row["response_id"] for row in rows} == {span.attributes["gen_ai.response.id"] for span in made}
     assert {row["provenance"] for row in rows} == {"estimated"}
