@@ -81,10 +81,11 @@ def test_a_real_publisher_s_passes_are_read_and_a_gap_is_counted(folder: Path) -
 
 
 def test_two_ranks_and_a_restart_are_one_server(folder: Path) -> None:
-    """Each rank has an address of its own; a publisher that comes back is heard again by itself, without a loss."""
+    """Each rank has an address of its own; one that comes back, at a number long past, is heard without loss."""
     first, second = f"ipc://{folder}/fpm.0", f"ipc://{folder}/fpm.1"
     with Reading(first, second) as reading, Publisher(second) as other:
         with Publisher(first) as publisher:
+            publisher.number = 1_000_000
             assert reading.is_subscribed(publisher)
             assert reading.is_subscribed(other)
             publisher.publish(0.001, scheduled(decode=(1, 1)))
