@@ -16,6 +16,7 @@ from inferwatt.records import (
     Engine,
     Event,
     EventKind,
+    Fit,
     Model,
     Outcome,
     Provenance,
@@ -59,9 +60,9 @@ class Recorder:
             raise OSError(28, "No space left on device")
 
 
-def build(*devices: Device, recorder: Any = None, hold_ns: int = 0) -> Metering:
+def build(*devices: Device, recorder: Any = None, hold_ns: int = 0, fits: tuple[Fit, ...] = ()) -> Metering:
     """Return a meter of a server whose processes are 7 and 8, beside inferwatt itself, process 99."""
-    metering = Metering(Books(), hold_ns=hold_ns, recorder=recorder)
+    metering = Metering(Books(), hold_ns=hold_ns, recorder=recorder, meta=Meta(fits=fits))
     for device in devices or (CPU,):
         metering.add_device(device)
     metering.own_process(99)
@@ -266,21 +267,32 @@ def _tell(metering: Metering, moment: str, t_ns: int, names: list[str]) -> None:
             metering.feed(Sums(t_ns - SECOND, t_ns, "llamacpp:1", 5, 0, 5, 1))
 
 
+def _recorded(folder: Path, moments: list[str], fits: tuple[Fit, ...]) -> Metering:
+    writer = RecordingWriter(folder)
+    metering = build(recorder=writer, hold_ns=300 * MS, fits=fits)
+    names: list[str] = []
+    for second, moment in enumerate(moments):
+        _tell(metering, moment, second * SECOND, names)
+        run(metering, 0.9, shares={} if moment == "idle" else {7: 0.5, 8: 0.1}, other=0.2, start=second)
+    metering.finish()
+    writer.close()
+    return metering
+
+
 @given(MOMENTS)
 def test_a_replay_of_what_was_recorded_says_the_same(moments: list[str]) -> None:
-    """Whatever happened, replaying the recording of it gives each request and device what the meter gave, exactly."""
-    with TemporaryDirectory() as name:
-        writer = RecordingWriter(Path(name))
-        metering = build(recorder=writer, hold_ns=300 * MS)
-        names: list[str] = []
-        for second, moment in enumerate(moments):
-            _tell(metering, moment, second * SECOND, names)
-            run(metering, 0.9, shares={} if moment == "idle" else {7: 0.5, 8: 0.1}, other=0.2, start=second)
-        metering.finish()
-        writer.close()
-        _, final = metering.take()
-        again = replay(Path(name))
+    """Whatever happened, replaying the recording of it gives each request and device what the meter gave, exactly.
 
-    assert [(r.request, e) for r, e in again.requests] == [(r.request, e) for r, e in final]
-    assert {d.device: totals.accounts() for d, totals in again.devices} == metering.device_totals
-    assert again.rejected == ()
+    So it is for a meter that begins with what another has learnt.
+    """
+    fits: tuple[Fit, ...] = ()
+    for _ in range(2):
+        with TemporaryDirectory() as name:
+            metering = _recorded(Path(name), moments, fits)
+            _, final = metering.take()
+            again = replay(Path(name))
+
+        assert [(r.request, e) for r, e in again.requests] == [(r.request, e) for r, e in final]
+        assert {d.device: totals.accounts() for d, totals in again.devices} == metering.device_totals
+        assert again.rejected == ()
+        fits = metering.fits()

@@ -36,8 +36,21 @@ class SourceGone(InferwattError):
     """The device will not come back by itself: the sampler drops it, the others go on."""
 
 
+_REASONS = {
+    "ended already": "duplicate",
+    "ends before": "end_before_start",
+    "unknown device": "unknown_device",
+    "unknown engine": "unknown_engine",
+}
+
+
 class RecordRejected(InferwattError):
     """A record or frame is malformed: it is dropped and counted, the connection may go on."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in a short fixed word: what drops are counted by."""
+        return next((reason for words, reason in _REASONS.items() if words in self.what), "malformed")
 
 
 class LedgerRetry(InferwattError):

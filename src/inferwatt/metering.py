@@ -20,6 +20,7 @@ from inferwatt.records import (
     Engine,
     Event,
     EventKind,
+    Fit,
     Model,
     Outcome,
     Place,
@@ -36,12 +37,6 @@ HOLD_NS = 1_300_000_000
 """How long a tick waits for what is still to be said of it: a server's page is read once a second."""
 SILENT_NS = 2_000_000_000
 """How long no device may be read before time goes on without them."""
-_REASONS = {
-    "ended already": "duplicate",
-    "ends before": "end_before_start",
-    "unknown device": "unknown_device",
-    "unknown engine": "unknown_engine",
-}
 
 
 class Metering:
@@ -57,10 +52,9 @@ class Metering:
         on_engine: Callable[[], None] = lambda: None,
     ) -> None:
         self.books = books
-        self._attributor = Attributor(hold_ns=hold_ns)
-        self._transcript = Transcript(
-            recorder, replace(meta or Meta(), hold_ns=hold_ns), lambda: books.dropped("recording")
-        )
+        meta = replace(meta or Meta(), hold_ns=hold_ns)
+        self._attributor = Attributor(hold_ns=hold_ns, fits=meta.fits)
+        self._transcript = Transcript(recorder, meta, lambda: books.dropped("recording"))
         self._on_engine = on_engine
         self._engines: dict[str, Engine] = {}
         self._models: dict[str, Model] = {}
@@ -148,7 +142,7 @@ class Metering:
         try:
             self._take(record)
         except RecordRejected as exc:
-            self.books.dropped(_reason(exc))
+            self.books.dropped(exc.reason)
             return False
         now_ns = moved_to(record)
         if now_ns is not None:
@@ -267,6 +261,10 @@ class Metering:
         """Return each device's timeline."""
         return self._attributor.timelines()
 
+    def fits(self) -> tuple[Fit, ...]:
+        """Return what is learnt by now, to begin from the next time."""
+        return self._attributor.fits()
+
     @property
     def device_totals(self) -> Mapping[str, Mapping[str, int]]:
         """Each device's accounts since the start, µJ."""
@@ -293,8 +291,3 @@ class Metering:
 
 def _device_of(record: Record) -> str:
     return record.device if isinstance(record, Reading | Event) else ""
-
-
-def _reason(exc: RecordRejected) -> str:
-    """Return a short fixed word for why a record was not taken."""
-    return next((reason for words, reason in _REASONS.items() if words in exc.what), "malformed")

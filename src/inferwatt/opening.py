@@ -35,6 +35,11 @@ from inferwatt.web.server import Serving, serve
 from inferwatt.web.stream import Seats
 
 
+def ledger_path(settings: AgentConfig) -> Path:
+    """Return where the ledger is."""
+    return Path(settings.ledger.path or state_folder(settings.agent) / "ledger.sqlite")
+
+
 def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledger | None, tuple[Lack, ...]]:
     """Open the ledger; without one the meter runs all the same, and the lack says why.
 
@@ -43,8 +48,7 @@ def open_ledger(settings: AgentConfig, boot_id: str, clock: Clock) -> tuple[Ledg
     """
     if not settings.ledger.enabled:
         return None, ()
-    named = settings.ledger.path
-    path = Path(named) if named else state_folder(settings.agent) / "ledger.sqlite"
+    path = ledger_path(settings)
     config_hash = hashlib.sha256(msgspec.json.encode(settings, order="sorted")).hexdigest()[:16]
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

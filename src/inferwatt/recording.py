@@ -22,6 +22,7 @@ from inferwatt.records import (
     Device,
     Engine,
     Event,
+    Fit,
     Model,
     Reading,
     Request,
@@ -58,6 +59,8 @@ class Meta:
     hold_ns: int = 0
     clock: tuple[tuple[int, int], ...] = ()
     """Pairs of monotonic and UTC nanoseconds."""
+    fits: tuple[Fit, ...] = ()
+    """What the meter began with: learnt another time."""
 
 
 @dataclass(slots=True)
@@ -190,6 +193,7 @@ def _meta_from(raw: Mapping[str, Any]) -> Meta:
         version=raw.get("version") or "",
         hold_ns=raw.get("hold_ns") or 0,
         clock=tuple((pair["monotonic_ns"], pair["unix_ns"]) for pair in raw.get("clock") or ()),
+        fits=msgspec.convert(raw.get("fits") or (), tuple[Fit, ...]),
     )
 
 
@@ -274,6 +278,7 @@ def write_meta(folder: Path, meta: Meta) -> None:
         "engines": section(meta.engines, "engine"),
         "models": section(meta.models, "model"),
         "devices": section(meta.devices, "device"),
+        **({"fits": [known_fields(fit) for fit in meta.fits]} if meta.fits else {}),
     }
     temporary = folder / "meta.json.new"
     temporary.write_text(json.dumps(raw, indent=1) + "\n")

@@ -128,6 +128,26 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """What was learnt of a model on a kind of device, to begin from another time (fits.json, and `fits` of meta.json).
+
+    Rows of numbers, each in the order in which the part of the attribution that learnt it gives them.
+    """
+
+    model: str
+    device_kind: str
+    devices: int
+    """How many such devices served it together."""
+    shape: tuple[float, ...]
+    """The model's shape, in the units of which the rest is told (attribution/work.py)."""
+    energy: tuple[float, ...] = ()
+    step_time: tuple[float, ...] = ()
+    pace: tuple[float, ...] = ()
+    lag_ns: int = 0
+    idle_watts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a server runs, as far as it is known: its pod's names, and its accelerators by the ids of their makers.
 

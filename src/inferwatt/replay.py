@@ -90,7 +90,12 @@ def replay(folder: Path, *, tier: Tier | None = None, rule: Rule = Rule.SHAPLEY)
 def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule = Rule.SHAPLEY) -> ReplayResult:
     """Replay a recording that is in memory (see `replay`)."""
     best = tier or Tier.STEP_EXACT
-    attributor = Attributor(hold_ns=source.meta.hold_ns if source.live else 0, best_tier=best, rule=rule)
+    attributor = Attributor(
+        hold_ns=source.meta.hold_ns if source.live else 0,
+        best_tier=best,
+        rule=rule,
+        fits=source.meta.fits if tier is None else (),
+    )
     for device in source.meta.devices:
         attributor.add_device(device)
     for model in source.meta.models:

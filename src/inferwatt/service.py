@@ -17,6 +17,7 @@ from pathlib import Path
 
 from inferwatt import __version__, vitals
 from inferwatt.books import Books, BooksConfig
+from inferwatt.chores import Chores
 from inferwatt.clock import Clock, SystemClock, boot_id
 from inferwatt.endpoint import socket_path
 from inferwatt.engines.discover import discover_all as discover_engines
@@ -27,7 +28,7 @@ from inferwatt.engines.scrape import Scraper, ScraperHealth
 from inferwatt.engines.vllm_server import server_of
 from inferwatt.keeper import Keeper
 from inferwatt.metering import Metering
-from inferwatt.opening import open_ledger, open_outlets, open_spans, open_usage, open_web
+from inferwatt.opening import ledger_path, open_ledger, open_outlets, open_spans, open_usage, open_web
 from inferwatt.ports import ProducerGone
 from inferwatt.recording import Meta, RecordingWriter
 from inferwatt.settings import AgentConfig
@@ -50,8 +51,6 @@ _SEARCH_SECONDS = 5.0
 _SEARCH_AGAIN_SECONDS = 15.0
 _STOP_SECONDS = 2.0
 _FLUSH_SECONDS = 5.0
-_PRUNE_SECONDS = 600.0
-_PRUNE_AGAIN_SECONDS = 1.0
 
 
 class Agent:
@@ -114,13 +113,17 @@ class Agent:
             books.restore(ledger.counters(), ledger.histograms())
         books.gauge("inferwatt_build_info", (__version__, sys.version.split()[0]), 1)
         found = self._found = self._find_sources(settings.sources)
+        self._chores = Chores(ledger, ledger_path(settings).parent, lambda: self._metering.fits())
         metering = Metering(
             books,
             recorder=self._recorder,
-            meta=Meta(host=self._host, boot_id=self._boot_id, agent="inferwatt", version=__version__),
+            meta=Meta(
+                host=self._host, boot_id=self._boot_id, agent="inferwatt", version=__version__, fits=self._chores.fits()
+            ),
             on_engine=self._watch_processes,
         )
         self._metering = metering
+        self._undo.append(self._chores.end)
         self._usage, more_lacks = open_usage(found, settings.sources)
         if self._usage is not None:
             self._undo.append(self._usage.close)
@@ -198,7 +201,6 @@ class Agent:
     # Running.
 
     def _desk_loop(self) -> None:
-        prune_due = time.monotonic() + _PRUNE_SECONDS
         while not self._stopping.is_set():
             try:
                 self.keeper.set_lacks((*self._source_lacks, *self._search_lacks))
@@ -208,9 +210,7 @@ class Agent:
                 self._sampler.set_rate(sampling.active_hz if busy else sampling.idle_hz)
                 if self._recorder is not None:
                     self._recorder.flush()
-                if self._ledger is not None and time.monotonic() > prune_due:
-                    more = self._ledger.prune().more
-                    prune_due = time.monotonic() + (_PRUNE_AGAIN_SECONDS if more else _PRUNE_SECONDS)
+                self._chores.do()
             except Exception:
                 log.exception("the desk failed at something; it goes on")
                 busy = False

@@ -161,8 +161,10 @@ def test_a_killed_agent_keeps_what_it_acknowledged(llamacpp_server: LlamaCpp, tm
                 later = samples(second.url)
                 assert second.end(timeout_seconds=STOP_SECONDS) == 0
     every = booked(first.ledger)
+    learnt = json.loads((second.ledger.parent / "fits.json").read_bytes())["fits"]
 
     assert told.items() <= kept.items()
+    assert all(fit["energy"] for fit in learnt), "what it learnt is where the next one begins"
     assert fallen(before, after) == {}
     assert fallen(after, later) == {}
     assert client.finals().items() <= every.items()

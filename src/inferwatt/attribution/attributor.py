@@ -7,15 +7,14 @@ The law: for each device and tick, in whole microjoules, ``energy = requests + u
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
-from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy, whole_tick
+from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy
+from inferwatt.attribution.booking import book
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.overhead import Overhead
 from inferwatt.attribution.pending import Outlook
-from inferwatt.attribution.sharing import QUIET_NS, Power, Sharing
+from inferwatt.attribution.power import Power
+from inferwatt.attribution.sharing import QUIET_NS, Sharing
 from inferwatt.attribution.slots import SlotTable
-from inferwatt.attribution.split import apportion, apportion_few
 from inferwatt.attribution.states import NOTHING, Closed, DeviceState, give_up, moved_to
 from inferwatt.attribution.timeline import Tick, TickKind, Timeline
 from inferwatt.errors import RecordRejected
@@ -27,6 +26,7 @@ from inferwatt.records import (
     Engine,
     Event,
     EventKind,
+    Fit,
     Model,
     Reading,
     Request,
@@ -50,7 +50,14 @@ class Attributor:
     so that nothing becomes final before.
     """
 
-    def __init__(self, *, hold_ns: int = 0, best_tier: Tier = Tier.STEP_EXACT, rule: Rule = Rule.SHAPLEY) -> None:
+    def __init__(
+        self,
+        *,
+        hold_ns: int = 0,
+        best_tier: Tier = Tier.STEP_EXACT,
+        rule: Rule = Rule.SHAPLEY,
+        fits: Iterable[Fit] = (),
+    ) -> None:
         self._hold_ns = hold_ns
         self._best_tier = best_tier
         self._rule = rule
@@ -58,7 +65,7 @@ class Attributor:
         self._devices: dict[str, DeviceState] = {}
         self._engines: dict[str, EngineState] = {}
         self._models: dict[str, Model] = {}
-        self._sharing = Sharing(self._engines, rule)
+        self._sharing = Sharing(self._engines, rule, fits)
         self._slots = SlotTable()
         self._outlook = Outlook()
         self._takers: dict[type, Callable[[Any], None]] = {
@@ -201,6 +208,10 @@ class Attributor:
             if state.closed_counter_uj is not None
         }
 
+    def fits(self) -> tuple[Fit, ...]:
+        """Return what is learnt by now, to begin from the next time."""
+        return self._sharing.fits({name: state.power for name, state in self._devices.items()})
+
     def take_events(self) -> list[Event]:
         """Return what the timelines noticed since the last call."""
         return [event for state in self._devices.values() for event in state.timeline.take_events()]
@@ -264,36 +275,9 @@ class Attributor:
             shares = Shares(unattributed=float(tick.energy_uj))
         elif state.overhead is None:
             self._sharing.share(state.power, tick, shares)
-        result = self._book(state, tick, shares)
+        result = book(self._slots, self._pool, state.slot_class, tick, shares)
         state.totals.add(result)
         for other in self._devices.values():
             if other.overhead is not None and state.overhead is None:
                 other.overhead.note(result)
-        return result
-
-    def _book(self, state: DeviceState, tick: Tick, shares: Shares) -> TickEnergy:
-        """Round the shares to whole microjoules that sum to the tick, and write them to the requests' accounts."""
-        if (only := shares.only_account) is not None:
-            return whole_tick(tick, shares, only)
-        scalars = shares.scalars()
-        if not shares.has_rows:
-            if sum(scalars) <= 0:
-                scalars[-1] = 1.0
-            return self._pooled(state, self._slots.booked(tick, shares, {}, apportion_few(tick.energy_uj, scalars)))
-        keys, fair, notes = shares.members()
-        alive = self._slots.alive(keys)
-        if not alive.all():
-            shares.unattributed += float(fair[~alive].sum())
-            keys, fair, notes = keys[alive], fair[alive], notes[:, alive]
-            scalars = shares.scalars()
-        total = float(fair.sum()) + sum(scalars)
-        if total <= 0:
-            total = scalars[-1] = 1.0
-        whole_uj = apportion(tick.energy_uj, np.concatenate([fair, scalars]))
-        notes *= tick.energy_uj / total
-        return self._pooled(state, self._slots.book(state.slot_class, tick, shares, keys, notes, whole_uj))
-
-    def _pooled(self, state: DeviceState, result: TickEnergy) -> TickEnergy:
-        for name, pooled_uj in result.pooled.items():
-            self._pool.add(state.slot_class, name, pooled_uj)
         return result

@@ -8,6 +8,7 @@ Shapley's value of such a sum: what is shared goes equally to the members, what 
 the same way: a member's own time by its FLOPs and bytes, the rest of the group's time equally.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +72,7 @@ class CostModel:
 
     def __init__(self, time: StepTime | None = None) -> None:
         self._energy = BayesFit(len(_PRIOR), _UNSURE_RATIO, _FORGET)
-        self._time = time or StepTime()
+        self.time = time or StepTime()
 
     def learn_energy(self, work: Work, energy_uj: float) -> None:
         """Learn from a tick: `energy_uj` microjoules were used for this work."""
@@ -80,6 +81,14 @@ class CostModel:
     def doubt_ticks(self) -> None:
         """Trust the ticks so far little: the world that they were seen in is another now."""
         self._energy.fade()
+
+    def saved(self) -> tuple[float, ...]:
+        """Return what was learnt of its ticks, as numbers that `resume` takes."""
+        return self._energy.saved()
+
+    def resume(self, saved: Sequence[float]) -> None:
+        """Begin from what was learnt another time."""
+        self._energy.resume(saved)
 
     def expect(self, work: Work) -> tuple[Ints, Floats, Floats] | None:
         """Return what work whose energy is not known yet will have used, by the last fit: keys, µJ and notes.
@@ -100,7 +109,7 @@ class CostModel:
     def _priced(self, work: Work, coefficients: Floats) -> "Priced":
         group, groups = work.group, len(work.seconds)
         members = np.bincount(group, minlength=groups).astype(np.float64)[group]
-        times = self._time.times(work)
+        times = self.time.times(work)
         own_sum = np.bincount(group, times.own, minlength=groups)
         equal_seconds = np.maximum(work.seconds - own_sum, 0.0)[group] / members
         equal_steps = work.steps[group] / members

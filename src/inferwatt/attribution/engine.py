@@ -48,7 +48,7 @@ class EngineState:
 
     def set_model(self, model: Model | None) -> None:
         """Take the model's shape."""
-        self._shape = self.lives.shape = Shape.of(model)
+        self.shape = self.lives.shape = Shape.of(model)
         self.shaped = model is not None and model.flops_per_token is not None
 
     # Steps and requests.
@@ -151,15 +151,15 @@ class EngineState:
 
     def _work(self, t0_ns: int, t1_ns: int) -> Work | None:
         if self._stepped:
-            return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
+            return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self.shape)
         lives = self.lives.present(t0_ns, t1_ns)
         self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
         spans = [self.lives.span(life, t1_ns) for life in lives]
-        return from_spans(spans, t0_ns, t1_ns, self._shape, self.lives.pace.pace())
+        return from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
 
     def steps_of(self, t0_ns: int, t1_ns: int) -> Work | None:
         """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
-        return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self._shape)
+        return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self.shape)
 
     @property
     def tier(self) -> Tier:
@@ -174,14 +174,14 @@ class EngineState:
     def teach_lag(self, lag: Lag, tick: Tick) -> None:
         """Teach how late a device's counter is, by the steps that its tick may show."""
         if self._stepped and lag.is_due():
-            lag.learn(tick, self.steps.overlapping(tick.t0_ns - MOST_NS, tick.t1_ns), self._shape)
+            lag.learn(tick, self.steps.overlapping(tick.t0_ns - MOST_NS, tick.t1_ns), self.shape)
 
     def teach(self, time: StepTime) -> None:
         """Teach how long work takes."""
         if self._stepped:
             untaught, self._untaught = self._untaught, []
             for step in untaught:
-                rows = whole_step(step, self._shape)
+                rows = whole_step(step, self.shape)
                 flops, read_bytes, elapsed = (float(x.sum()) for x in (rows.flops, rows.read_bytes, rows.seconds))
                 time.learn(flops, read_bytes, len(rows.slot), elapsed, has_prefill=bool(rows.prefill.any()))
             time.fit()
@@ -190,7 +190,7 @@ class EngineState:
         if pace.step_seconds:
             time.set_paced(pace.step_seconds, pace.seconds_per_flop)
         elif prefill is not None:
-            time.set_per_flop(prefill / self._shape.flops_per_token)
+            time.set_per_flop(prefill / self.shape.flops_per_token)
 
     # What the server counted itself.
 

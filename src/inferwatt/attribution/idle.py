@@ -1,6 +1,6 @@
 """What a device uses when nobody works: learnt from its quiet ticks. Pure."""
 
-from math import inf
+from math import inf, isfinite
 
 from inferwatt.records import Device
 
@@ -17,12 +17,18 @@ class IdlePower:
     def __init__(self, device: Device) -> None:
         self._given = device.idle_watts is not None
         self._watts = device.idle_watts
+        self._supposed_watts: float | None = None
         self._last_work_ns: int | None = None
 
     @property
     def watts(self) -> float | None:
-        """The idle power, watts; None while no quiet tick was seen."""
-        return self._watts
+        """The idle power, watts; None while no quiet tick was seen and none is supposed."""
+        return self._supposed_watts if self._watts is None else self._watts
+
+    def suppose(self, power_watts: float | None) -> None:
+        """Take the idle power of another time, until a quiet tick tells it."""
+        if power_watts is not None and isfinite(power_watts) and power_watts >= 0:
+            self._supposed_watts = power_watts
 
     def worked(self, until_ns: int) -> None:
         """Note that work ran until `until_ns`."""

@@ -5,6 +5,7 @@ its first token to its last is a step for each token, and a while for each FLOP 
 """
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,15 @@ class PaceFit:
             return Pace()
         step, flop = self._fit.solve(_PRIOR)
         return Pace(float(step), float(flop))
+
+    def saved(self) -> tuple[float, ...]:
+        """Return what was learnt, as numbers that `resume` takes."""
+        return self._fit.saved()
+
+    def resume(self, saved: Sequence[float]) -> None:
+        """Begin from what was learnt another time, where nothing was learnt yet."""
+        if not self._fit.observations:
+            self._fit.resume(saved)
 
     def prefilled(self, slot: int, start_ns: int, first_ns: int, flops: float, tokens: float) -> None:
         """Note when a request's prompt was computed, by its slot."""

@@ -1,6 +1,7 @@
 """Online non-negative least squares of a few unknowns, with forgetting and a prior. Pure."""
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import combinations
 
@@ -15,6 +16,8 @@ _FIRST_NOISES = 0.25
 _LEAST_RIDGE = 1e-6
 """Observations without any noise still leave something to the prior: their terms may be collinear."""
 _OLD_PART = 0.1
+_RESUMED = 16.0
+"""So many observations is worth what was seen another time."""
 _REFIT_PART = 8
 _MOST_REFIT_TICKS = 128
 """A fit is made anew after an eighth of the observations that it rests on, at most so many."""
@@ -81,12 +84,27 @@ class RidgeFit:
         self._weight = self._weight * self._forget + 1.0
         self._since += 1
 
-    def fade(self) -> None:
+    def fade(self, part: float = _OLD_PART) -> None:
         """Trust what was seen so far little: the world that it was seen in is another now."""
         for sums in (self._gram, self._moment, self._scale):
-            sums *= _OLD_PART
-        self._square *= _OLD_PART
-        self._weight *= _OLD_PART
+            sums *= part
+        self._square *= part
+        self._weight *= part
+
+    def saved(self) -> tuple[float, ...]:
+        """Return what was seen, as numbers that `resume` takes."""
+        sums = (self._gram, self._moment, self._scale)
+        return (self._weight, self._square, *(number for each in sums for number in each.ravel().tolist()))
+
+    def resume(self, saved: Sequence[float]) -> None:
+        """Begin from what was seen another time, worth a few observations; numbers that cannot be are ignored."""
+        count = len(self._moment)
+        if len(saved) != 2 + count * (count + 2) or not np.isfinite(saved).all() or saved[0] <= 0:
+            return
+        self._weight, self._square = saved[:2]
+        gram, self._moment, self._scale = np.split(np.array(saved[2:]), [count**2, count**2 + count])
+        self._gram = gram.reshape(count, count)
+        self.fade(min(1.0, _RESUMED / self._weight))
 
     def extended(self, terms: Floats, totals: Floats) -> "RidgeFit":
         """Return a fit that has also seen these: terms of shape (m, n), totals of shape (m,)."""

@@ -1,20 +1,19 @@
 """How one tick is shared: who worked in it, who held the device, what was idle, what nobody can explain. Pure."""
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from inferwatt.attribution.accounts import Shares
 from inferwatt.attribution.arrays import Floats, Ints
 from inferwatt.attribution.costmodel import CostModel, Priced
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.holding import mean_activity
-from inferwatt.attribution.idle import BaselinePower, IdlePower
-from inferwatt.attribution.lag import Lag
+from inferwatt.attribution.power import Power
+from inferwatt.attribution.saved import Fits, fit_of
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick, TickKind
 from inferwatt.attribution.work import Work
-from inferwatt.records import Activity, Component, Device, Rule, Tier
+from inferwatt.records import Activity, Component, Device, Fit, Rule, Tier
 from inferwatt.units import NS_PER_SECOND, watts
 
 QUIET_NS = NS_PER_SECOND // 2
@@ -25,30 +24,23 @@ _FULL_TICK_RATIO = 0.2
 """A tick that was busy for less than this teaches the cost model nothing."""
 
 
-@dataclass(slots=True)
-class Power:
-    """What is known of one device beside its counter: its idle power, its baseline, and who was seen holding it."""
-
-    device: Device
-    idle: IdlePower
-    baseline: BaselinePower
-    lag: Lag = field(default_factory=Lag)
-    activity: deque[Activity] = field(default_factory=deque)
-
-    @classmethod
-    def of(cls, device: Device) -> "Power":
-        """Return what is known of a device at first."""
-        return cls(device, IdlePower(device), BaselinePower(device))
-
-
 class Sharing:
     """Shares ticks among the engines that it is given, and learns what work costs on each device."""
 
-    def __init__(self, engines: Mapping[str, EngineState], rule: Rule) -> None:
+    def __init__(self, engines: Mapping[str, EngineState], rule: Rule, fits: Iterable[Fit]) -> None:
         self._engines = engines
         self._rule = rule
+        self._fits = Fits(fits)
         self._costs: dict[tuple[str, str], CostModel] = {}
         self._times: dict[str, StepTime] = {}
+
+    def fits(self, powers: Mapping[str, Power]) -> tuple[Fit, ...]:
+        """Return what is learnt by now of each engine on each of its devices, to begin from the next time."""
+        return tuple(
+            fit_of(self._engines[name], powers[device], cost)
+            for (name, device), cost in self._costs.items()
+            if device in powers
+        )
 
     def forget(self, engine: str) -> None:
         """Forget what an engine's work costs: it has another model now."""
@@ -209,7 +201,7 @@ class Sharing:
         weighed = []
         for name, rows in work.items():
             engine = self._engines[name]
-            cost = self._cost(engine, power.device)
+            cost = self._cost(engine, power)
             engine.teach(self._times[name])
             full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
             weighed.append((engine, rows, _priced(engine, cost, rows)))  # by what was known before this tick
@@ -236,15 +228,16 @@ class Sharing:
         if len(engines) == 1 and tick.kind is TickKind.NORMAL:
             engines[0].teach_lag(power.lag, tick)
             if abs(power.lag.ns - before_ns) > _OTHER_LAG_NS:
-                self._cost(engines[0], power.device).doubt_ticks()
+                self._cost(engines[0], power).doubt_ticks()
         return tick.earlier(power.lag.ns)
 
-    def _cost(self, engine: EngineState, device: Device) -> CostModel:
-        key = (engine.engine.engine, device.device)
+    def _cost(self, engine: EngineState, power: Power) -> CostModel:
+        key = (engine.engine.engine, power.device.device)
         cost = self._costs.get(key)
         if cost is None:
-            time = self._times.setdefault(engine.engine.engine, step_time(engine, device))
+            time = self._times.setdefault(engine.engine.engine, step_time(engine, power.device))
             cost = self._costs[key] = CostModel(time)
+            self._fits.resume(engine, power, cost)
         return cost
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from inferwatt.attribution.accounts import DeviceTotals, TickEnergy
 from inferwatt.attribution.overhead import Overhead
-from inferwatt.attribution.sharing import Power
+from inferwatt.attribution.power import Power
 from inferwatt.attribution.timeline import Tick, Timeline
 from inferwatt.records import Device, Event, EventKind, Reading, Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND

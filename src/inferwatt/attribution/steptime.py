@@ -8,7 +8,8 @@ read. The others are parted by which branch is the longer, and both branches fit
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
@@ -55,6 +56,9 @@ class Roofline:
         return result
 
 
+_LINE = len(fields(Roofline))
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """What of its group's time each row causes, seconds, shape (rows,)."""
@@ -97,6 +101,17 @@ class StepTime:
         self._reading.fade()
         self._prompts.clear()
         self._fitted_count = min(self._fitted_count, self._count - _MOST_PATIENCE)
+
+    def saved(self) -> tuple[float, ...]:
+        """Return what was learnt, as numbers that `resume` takes; none where no step was."""
+        return () if self._line is None else (*astuple(self._line), *self._reading.saved())
+
+    def resume(self, saved: Sequence[float]) -> None:
+        """Begin from what was learnt another time."""
+        line, reading = saved[:_LINE], saved[_LINE:]
+        if self._line is None and len(line) == _LINE and np.isfinite(line).all() and min(line) >= 0:
+            self._line = Roofline(*line)
+            self._reading.resume(reading)
 
     def set_per_flop(self, seconds_per_flop: float) -> None:
         """Set what a FLOP takes where steps are not known: from how long prompts took to their first token."""
