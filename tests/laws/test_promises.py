@@ -11,7 +11,7 @@ from inferwatt.records import Device, Engine, Outcome, Phase, Reading, Request, 
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-OPEN = 20_000
+OPEN = 100_000
 
 
 def opened(attributor: Attributor, count: int) -> None:
@@ -21,14 +21,14 @@ def opened(attributor: Attributor, count: int) -> None:
 
 
 def test_memory_is_bounded_by_what_is_open() -> None:
-    """An open request takes under 2 KB, and when all have ended as much is opened anew in the same memory."""
+    """An open request takes under 2 KB, and when 100,000 have ended as many are opened anew in the same memory."""
     tracemalloc.start()
     try:
         attributor = Attributor()
         attributor.add_device(Device("gpu-0"))
         attributor.add_engine(Engine("e0", "m", ("gpu-0",)))
         taken = []
-        for turn in range(3):
+        for turn in range(2):
             opened(attributor, OPEN)
             taken.append(tracemalloc.get_traced_memory()[0])
             for number in range(OPEN):
@@ -39,8 +39,9 @@ def test_memory_is_bounded_by_what_is_open() -> None:
     finally:
         tracemalloc.stop()
 
+    print(f"\n{OPEN} open requests: {taken[0] / 1e6:.0f} MB, {taken[1] / 1e6:.0f} MB the second time")  # noqa: T201
     assert taken[0] < OPEN * 2000
-    assert max(taken[1:]) < 1.1 * taken[0]
+    assert taken[1] < 1.1 * taken[0]
 
 
 @pytest.mark.parametrize("period_ms", [20, 100])

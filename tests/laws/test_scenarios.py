@@ -1,5 +1,6 @@
 """Stories in which other meters go wrong by much, and what ours has to say of them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from inferwatt.books import Books
 from inferwatt.export.prometheus import render
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.ledger.rows import LedgerBatch
-from inferwatt.records import Device, Engine, Event, EventKind, Outcome, Phase, Reading, Request, Step, Tier
+from inferwatt.records import Device, Engine, Event, EventKind, Outcome, Phase, Reading, Request, Rule, Step, Tier
 from inferwatt.replay import replay
-from inferwatt.simulate.loads import LOADS, shortened
+from inferwatt.simulate.loads import LOADS
 from inferwatt.simulate.world import World, simulate
 from inferwatt.snapshot import Snapshot
 from tests.export.test_prometheus import NOTHING
@@ -26,22 +27,28 @@ SECOND = 1_000_000_000
 
 
 @pytest.mark.parametrize(
-    ("load", "seed", "most_exact", "most_rebuilt"),
-    [("long", 1, 0.015, 0.04), ("long", 2, 0.015, 0.04), ("long", 3, 0.015, 0.04), ("chat", 1, 0.0085, 0.02)],
+    ("load", "requests", "seed", "most_exact", "most_rebuilt"),
+    [
+        ("long", 700, 1, 0.015, 0.04),
+        ("long", 700, 2, 0.015, 0.04),
+        ("long", 200, 3, 0.015, 0.04),
+        ("chat", 700, 1, 0.0085, 0.02),
+    ],
 )
 def test_long_prompts_beside_long_answers(
-    tmp_path: Path, load: str, seed: int, most_exact: float, most_rebuilt: float
+    tmp_path: Path, load: str, requests: int, seed: int, most_exact: float, most_rebuilt: float
 ) -> None:
     """Scenario 1: what rules by tokens misplace by 16 to 44% is misplaced by 1.5% with steps, by 4% without."""
-    run = simulate(World(shortened(LOADS[load], 200), seed=seed))
+    run = simulate(World(replace(LOADS[load], requests=requests), seed=seed))
     simulating_disk.write(tmp_path, run)
 
     misplaced = {
         tier: score(run.truth, {r.request: energy for r, energy in replay(tmp_path, tier=tier).requests}).misplaced
         for tier in (Tier.STEP_EXACT, Tier.STEP_RECONSTRUCTED)
     }
+    by_output = {r.request: energy for r, energy in replay(tmp_path, rule=Rule.OUTPUT_TOKENS).requests}
 
-    assert misplaced[Tier.STEP_EXACT] <= most_exact
+    assert misplaced[Tier.STEP_EXACT] <= min(most_exact, score(run.truth, by_output).misplaced / 10)
     assert misplaced[Tier.STEP_RECONSTRUCTED] <= most_rebuilt
 
 
@@ -116,12 +123,12 @@ def test_reads_that_fail_for_a_while() -> None:
 
 
 def ramp() -> list[Request]:
-    """Return two minutes of requests to two models, by two tenants, for two tasks: 1 to 10 to 1 a second."""
+    """Return ten minutes of requests to two models, by two tenants, for two tasks: 1 to 10 to 1 a second."""
     random = np.random.default_rng(5)
     asked: list[Request] = []
     t_ns = 0
-    while t_ns < 120 * SECOND:
-        rate = 1 + 9 * (1 - abs(t_ns / SECOND - 60) / 60)
+    while t_ns < 600 * SECOND:
+        rate = 1 + 9 * (1 - abs(t_ns / SECOND - 300) / 300)
         t_ns += round(random.exponential(1 / rate) * SECOND)
         model, tenant, task = (str(random.choice(list(each))) for each in ("AB", "xy", "de"))
         tokens = int(random.integers(10, 200))
@@ -142,13 +149,13 @@ def test_bills_of_a_ramp_sum_to_the_counter_from_the_first_second() -> None:
     by_label: dict[tuple[str, str], int] = {}
     bills: dict[tuple[str, str, str], int] = {}
     measured = idle = counter_uj = 0
-    for beat in range(1300):
+    for beat in range(6100):
         t_ns = beat * 100 * MS
         while waiting and waiting[-1].arrival_ns <= t_ns:
             meter.request(waiting.pop())
         counter_uj += int(300 + 100 * np.sin(beat / 40)) * 100_000
         meter.reading(Reading(t_ns, "gpu-0", counter_uj=counter_uj))
-        closed = meter.advance(t_ns, last=beat == 1299)
+        closed = meter.advance(t_ns, last=beat == 6099)
         for tick in closed.ticks:
             measured += tick.energy_uj
             idle += sum(tick.idle_resident.values()) + tick.unattributed_uj
@@ -164,8 +171,16 @@ def test_bills_of_a_ramp_sum_to_the_counter_from_the_first_second() -> None:
         assert sum(bill for (*whose, _), bill in bills.items() if tuple(whose) == label) == uj
 
 
-def test_a_great_counter_goes_on_after_a_kill(tmp_path: Path) -> None:
-    """Scenario 9: at 1.45e10 J and after a crash between scrapes the rate is right, and every record is there."""
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        ("DROP TRIGGER request_never_changes", "UPDATE request SET output_tokens = 1 WHERE seq = 500"),
+        ("DROP TRIGGER request_stays", "DELETE FROM request WHERE seq = 500"),
+    ],
+    ids=["changed", "removed"],
+)
+def test_a_great_counter_goes_on_after_a_kill(tmp_path: Path, tampering: tuple[str, ...]) -> None:
+    """Scenario 9: at 1.45e10 J and after a crash the rate is right, every record there, and what is forged is found."""
     total = "inferwatt_device_energy_joules_total"
     labels = ("gpu-0", "gpu", "measured")
     watts, step_seconds = 5600, 15
@@ -195,6 +210,6 @@ def test_a_great_counter_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert rates == pytest.approx([watts, watts], rel=1e-3)
     assert len(again.requests(limit=2000)) == 1000
     assert again.verify().ok
-    sql(tmp_path / "l", "DROP TRIGGER request_never_changes")
-    sql(tmp_path / "l", "UPDATE request SET output_tokens = 1 WHERE seq = 500")
+    for statement in tampering:
+        sql(tmp_path / "l", statement)
     assert not LedgerReader.open(tmp_path / "l").verify().ok

@@ -95,7 +95,7 @@ def test_twins_pay_alike(rows: list[tuple[int, list[tuple[str, int, int, bool]]]
     found = joules(told(with_twin, watts).split())  # type: ignore[arg-type]
 
     ticks = sum(ms for ms, _ in rows) / 50 + 2
-    assert found["twin"] == pytest.approx(found[name], abs=ticks * 1e-6)
+    assert found["twin"] == pytest.approx(found[name], abs=2 * ticks * 1e-6)  # prefill and decode are rounded apart
 
 
 @given(ROWS, WATTS)
@@ -160,37 +160,42 @@ def test_three_times_the_counter_is_three_times_the_joules(story: Story) -> None
     assert tripled == pytest.approx({name: 3 * value for name, value in found.items()}, abs=3e-4, rel=1e-4)
 
 
-@given(st.integers(2, 6), st.integers(0, 4000), st.integers(1, 4000))
+def learnt(count: int, context: int, theirs: int, seed: int) -> tuple[float, float]:
+    """Return what the first of a last second gets, and its shared part, beside so many others with contexts of theirs.
+
+    Before, four seconds of steps taught what they cost: 1.5 J each, and 0.2 mJ for each token of context.
+    """
+    random = np.random.default_rng(seed)
+    rows = [
+        (10, [(name, 1, int(random.integers(0, 6000)), False) for name in NAMES[: random.integers(1, 6)]])
+        for _ in range(400)
+    ]
+    rows += [(10, [("x", 1, context, False), *((f"y{i}", 1, theirs, False) for i in range(count))])] * 100
+    used = [150 + 0.02 * sum(each[2] for each in members) for _, members in rows]
+    split = told(rows, [round(watts) for watts in np.reshape(used, (-1, 5)).mean(axis=1)]).split()
+    at = split.request.index("x")
+    return float(split.energy_joules[at]), float(split.shared_joules[at])
+
+
+@given(st.integers(0, 5), st.integers(0, 5000), st.integers(200, 5000), st.integers(0, 5000), st.integers(0, 99))
 @LAWS
-def test_more_of_its_own_work_never_costs_less(count: int, context: int, more: int) -> None:
-    """Monotone: beside the same others, who reads a longer context does not pay less than before."""
+def test_more_of_its_own_work_costs_as_much_more(count: int, context: int, more: int, theirs: int, seed: int) -> None:
+    """Monotone: beside the same others, who reads a longer context pays for it, most of what it costs."""
+    before, _ = learnt(count, context, theirs, seed)
+    after, _ = learnt(count, context + more, theirs, seed)
 
-    def of_first(tokens: int) -> float:
-        """Return what the first gets in the last second, with so much context then."""
-        random = np.random.default_rng(8)
-        rows = [
-            (10, [(name, 1, int(random.integers(0, 6000)), False) for name in NAMES[: random.integers(1, 6)]])
-            for _ in range(300)
-        ]
-        rows += [(10, [("x", 1, tokens, False), *((f"y{i}", 1, 500, False) for i in range(count))])] * 100
-        watts = [round(150 + 0.02 * sum(each[2] for each in members)) for _, members in rows[::5]]
-        return joules(told(rows, watts).split())["x"]
-
-    assert of_first(context + more) >= of_first(context) - 1e-3
+    assert after - before >= 0.8 * 0.02 * more - 0.1
 
 
-@given(st.integers(1, 8))
+@given(st.integers(1, 6), st.integers(0, 5000), st.integers(0, 5000), st.integers(0, 99))
 @LAWS
-def test_a_neighbour_never_makes_the_shared_part_dearer(count: int) -> None:
-    """At equal step time and power, whoever comes makes each other's part of what all share smaller."""
+def test_a_neighbour_never_makes_a_share_dearer(count: int, context: int, theirs: int, seed: int) -> None:
+    """At equal step time: whoever comes takes over an equal part of what all share, and nobody's energy rises."""
+    before, shared_before = learnt(count - 1, context, theirs, seed)
+    after, shared = learnt(count, context, theirs, seed)
 
-    def shared(neighbours: int) -> float:
-        """Return the first's shared part of a second of steps."""
-        others = [(f"n{i}", 1, 100, False) for i in range(neighbours)]
-        split = told([(10, [("x", 1, 100, False), *others])] * 100, [300]).split()
-        return float(split.shared_joules[split.request.index("x")])
-
-    assert shared(count) <= shared(count - 1) + 1e-4
+    assert after <= before * 1.01 + 0.1
+    assert shared == pytest.approx(shared_before * count / (count + 1), rel=0.08)
 
 
 @given(STORIES)
@@ -198,9 +203,12 @@ def test_a_neighbour_never_makes_the_shared_part_dearer(count: int) -> None:
 def test_windows_add_up(story: Story) -> None:
     """Additivity: what a window gave stands, whatever comes after it, and the rest of the counter comes on top."""
     t_ns, uj = story.counter
-    whole = attribute(t_ns, uj, story.steps, model=MODEL)
-    early = attribute(t_ns[: len(t_ns) // 2 + 1], uj[: len(t_ns) // 2 + 1], story.steps, model=MODEL)
+    cut = len(t_ns) // 2
+    whole, early = story.split(), attribute(t_ns[: cut + 1], uj[: cut + 1], story.steps, model=MODEL)
+    ends = dict(zip(story.steps.request, np.asarray(story.steps.end_ns)[np.asarray(story.steps.step)], strict=True))
 
-    assert early.measured_joules + (uj[-1] - uj[len(t_ns) // 2]) / 1e6 == pytest.approx(whole.measured_joules)
+    assert early.measured_joules + (uj[-1] - uj[cut]) / 1e6 == pytest.approx(whole.measured_joules)
     for name, value in joules(early).items():
+        if ends[name] <= t_ns[cut]:
+            assert value == joules(whole)[name]  # nothing of it is in the second window
         assert value <= joules(whole)[name] + 1e-6
