@@ -12,9 +12,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from email.message import Message
-from http.client import HTTPException, HTTPMessage
-from ipaddress import ip_address
-from typing import IO, Final
+from http.client import HTTPException
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,6 +22,7 @@ from inferwatt import __version__
 from inferwatt.errors import ConfigError
 from inferwatt.export.datadog_owed import Owed, Series, gauges, tag
 from inferwatt.export.exporter import Batch, ExportRetry
+from inferwatt.export.posting import is_here, opener
 from inferwatt.export.settings import DatadogConfig
 from inferwatt.snapshot import Labels
 
@@ -66,7 +66,7 @@ class SeriesApi:
         self._owed = Owed(MOST_WAITING)
         self._refused = 0
         # it asks the environment for a proxy, as every client of Datadog does
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._opener = opener()
 
     def export(self, batch: Batch) -> int:
         """Send what waits, oldest first, then what stands; return how many points were too old or refused.
@@ -173,15 +173,6 @@ class SeriesApi:
         )
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key is for one address only."""
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> None:
-        """Follow nothing."""
-
-
 def series_url(api_url: str) -> str:
     """Return where series are sent.
 
@@ -192,14 +183,7 @@ def series_url(api_url: str) -> str:
     fix = "https://api.datadoghq.com, or that of your Datadog site"
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or parts.query:
         raise ConfigError(f"{api_url} is no address of Datadog's API", where="export.datadog.api_url", fix=fix)
-    if parts.scheme == "http" and not _is_here(parts.hostname):
+    if parts.scheme == "http" and not is_here(parts.hostname):
         what = "the key would go over the network in the clear"
         raise ConfigError(what, where="export.datadog.api_url", fix=fix)
     return api_url if parts.path.endswith("/series") else api_url.rstrip("/") + PATH
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
