@@ -6,10 +6,10 @@ def test_what_a_record_explains_is_no_work_beside_it() -> None:
     bench = Bench()
     bench.request("r", 0.5, 0.75)
     for second, running in enumerate((0, 0, 1)):
-        bench.engine.add_sums(sums(second, second + 1, output_tokens=5, running=running))
+        bench.engine.counts.add(sums(second, second + 1, output_tokens=5, running=running))
 
     assert [counted(bench, t, t + 0.25) for t in (0, 0.75, 1, 2)] == [False, False, True, True]
     bench.request("open", 2.5, 3.5)
     assert not counted(bench, 2, 2.25)
-    bench.engine.add_sums(sums(3, 4, output_tokens=5, running=1))
+    bench.engine.counts.add(sums(3, 4, output_tokens=5, running=1))
     assert counted(bench, 3.5, 4)

@@ -195,24 +195,24 @@ def test_forgotten_steps_do_no_work() -> None:
     bench.step(0, 1, ("a", 1, 1, Phase.DECODE))
     bench.step(1, 2, ("a", 1, 1, Phase.DECODE))
 
-    bench.engine.forget_steps(SECOND)
+    bench.engine.closed(SECOND, SECOND)
     assert len(bench.engine.steps.overlapping(0, SECOND)) == 1, "a counter may lag: its next tick may show it still"
 
-    bench.engine.forget_steps(SECOND + MOST_NS)
+    bench.engine.closed(SECOND + MOST_NS, SECOND + MOST_NS)
     assert bench.engine.steps.overlapping(0, SECOND) == []
     assert bench.members(1, 2).keys() == {"a"}
 
 
 def counted(bench: Bench, t0_seconds: float, t1_seconds: float) -> bool:
     """Return whether the server says that it worked in that time."""
-    return bench.engine.counted(round(t0_seconds * SECOND), round(t1_seconds * SECOND))
+    return bench.engine.counts.worked(round(t0_seconds * SECOND), round(t1_seconds * SECOND))
 
 
 def test_a_server_that_counted_nothing_did_not_work() -> None:
     """A page with tokens, or with running requests, says that the server worked in its time; an empty one does not."""
     bench = Bench()
     for second, more in enumerate(({"output_tokens": 5}, {"output_tokens": 0, "running": 0}, {"running": 1}, {})):
-        bench.engine.add_sums(sums(second, second + 1, **more))
+        bench.engine.counts.add(sums(second, second + 1, **more))
 
     assert [counted(bench, t, t + 1) for t in range(5)] == [True, False, True, False, False]
     assert counted(bench, 0.5, 1.5)
@@ -223,11 +223,11 @@ def test_requests_that_run_at_two_scrapes_without_a_record_are_unlisted_work() -
     bench = Bench()
     bench.request("r", 0, 4, first=0)
     for second, running in enumerate((4, 3, 1, 4)):
-        bench.engine.add_sums(sums(second, second + 1 - 1e-9, running=running))
+        bench.engine.counts.add(sums(second, second + 1 - 1e-9, running=running))
     work = bench.engine.work(0, 4 * SECOND)
     assert work is not None
 
-    parts = [bench.engine.unlisted_part(tick(t, t + 0.5), work) for t in range(5)]
+    parts = [bench.engine.counts.unlisted_part(tick(t, t + 0.5), work) for t in range(5)]
 
     assert parts == pytest.approx([0.0, 2 / 3, 0.0, 0.0, 0.0])  # excess: 3, 2, 0, 3
 
@@ -235,22 +235,22 @@ def test_requests_that_run_at_two_scrapes_without_a_record_are_unlisted_work() -
 def test_unlisted_work_is_parted_by_what_its_tokens_take() -> None:
     """At first a prompt token costs a tenth of an output token; without tokens all of it is decode."""
     bench = Bench()
-    bench.engine.add_sums(sums(0, 1, prompt_tokens=100, output_tokens=30))
-    bench.engine.add_sums(sums(1, 2, running=1))
+    bench.engine.counts.add(sums(0, 1, prompt_tokens=100, output_tokens=30))
+    bench.engine.counts.add(sums(1, 2, running=1))
 
-    assert bench.engine.unlisted_prefill_ratio(tick(0, 1)) == pytest.approx(0.25)
-    assert bench.engine.unlisted_prefill_ratio(tick(1, 2)) == 0.0
+    assert bench.engine.counts.unlisted_prefill_ratio(tick(0, 1)) == pytest.approx(0.25)
+    assert bench.engine.counts.unlisted_prefill_ratio(tick(1, 2)) == 0.0
 
 
 def test_old_counts_are_forgotten() -> None:
     """What a server counted more than ten seconds before the last closed tick is dropped."""
     bench = Bench()
-    bench.engine.add_sums(sums(0, 1, output_tokens=5))
+    bench.engine.counts.add(sums(0, 1, output_tokens=5))
 
-    bench.engine.forget_steps(11 * SECOND)
+    bench.engine.closed(11 * SECOND, 11 * SECOND)
     assert counted(bench, 0, 1)
 
-    bench.engine.forget_steps(11 * SECOND + 1)
+    bench.engine.closed(11 * SECOND + 1, 11 * SECOND + 1)
     assert not counted(bench, 0, 1)
 
 

@@ -59,3 +59,16 @@ def test_a_use_that_never_varies_tells_no_line() -> None:
 def test_nothing_seen_is_no_baseline() -> None:
     """Before the first tick nothing is taken for idle."""
     assert BaselinePower(Device("cpu-0")).watts == 0.0
+
+
+def test_what_was_not_quiet_is_taken_back() -> None:
+    """Ticks that prove to have been work leave the idle power as it was; a power that is given stays."""
+    idle, given = IdlePower(Device("gpu-0")), IdlePower(Device("gpu-0", idle_watts=50.0))
+    for power in (idle, given):
+        power.quiet(0, 100.0)
+        before_watts = power.watts
+        power.quiet(SECOND, 300.0)
+        power.forget(before_watts)
+    idle.forget(500.0)
+
+    assert (idle.watts, given.watts) == (100.0, 50.0)

@@ -200,10 +200,11 @@ def merged(ticks: Sequence[TickEnergy]) -> list[TickEnergy]:
     by_device: dict[str, list[TickEnergy]] = {}
     for tick in ticks:
         by_device.setdefault(tick.device, []).append(tick)
-    return [_merged(same) for same in by_device.values()]
+    return [joined(same) for same in by_device.values()]
 
 
-def _merged(ticks: list[TickEnergy]) -> TickEnergy:
+def joined(ticks: Sequence[TickEnergy]) -> TickEnergy:
+    """Return ticks of one device, in the order of time, as one."""
     return TickEnergy(
         device=ticks[0].device,
         t0_ns=ticks[0].t0_ns,

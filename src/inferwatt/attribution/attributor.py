@@ -10,6 +10,8 @@ from typing import Any
 from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy
 from inferwatt.attribution.booking import book
 from inferwatt.attribution.engine import EngineState
+from inferwatt.attribution.latecomers import Latecomers
+from inferwatt.attribution.lives import FAR_NS
 from inferwatt.attribution.overhead import Overhead
 from inferwatt.attribution.pending import Outlook
 from inferwatt.attribution.power import Power
@@ -160,7 +162,7 @@ class Attributor:
         """Take what a server counted itself; of an unknown engine it is ignored."""
         engine = self._engines.get(sums.engine)
         if engine is not None and sums.t1_ns > sums.t0_ns:
-            engine.add_sums(sums)
+            engine.counts.add(sums)
 
     def feed(self, record: Reading | Activity | Step | Request | Sums | Event) -> None:
         """Take any record.
@@ -233,6 +235,12 @@ class Attributor:
         self._looked_ns = now_ns
         self._look_again_ns = now_ns + (_BEAT_NS if self._sharing.may_work(now_ns) else QUIET_NS)
         ticks: list[TickEnergy] = []
+        corrections = tuple(
+            each
+            for engine in self._engines.values()
+            if engine.late.is_due(FAR_NS if last else now_ns)
+            for each in self._correct(engine)
+        )
         due_ns = now_ns - self._hold_ns
         for state in self._devices.values():
             ticks.extend(self._close_ticks(state, due_ns, last))
@@ -244,18 +252,30 @@ class Attributor:
                 if not last:
                     continue
                 self._slots.divide(self._pool, engine.engine.engine, self._rule)
-            for life in engine.ended(closed_ns, self._slots, last=last):
+            for life in engine.ended(closed_ns, self._slots, last=last) if not engine.late else ():
                 late += stale
                 requests.append((life.record, self._slots.settle(life, now_ns)))
+        corrected = tuple(self._slots.take_corrected()) if corrections else ()
         self._slots.rest(now_ns)
-        return Closed(tuple(ticks), tuple(requests), late)
+        return Closed(tuple(ticks), tuple(requests), corrections, corrected, late)
+
+    def _correct(self, engine: EngineState) -> Iterable[TickEnergy]:
+        """Move to work that came late what it used of ticks that are closed."""
+        for name in engine.engine.devices:
+            state = self._devices.get(name)
+            if state is not None and self._rule is Rule.SHAPLEY:
+                for moved in state.history.correct(state.slot_class, state.power, engine, self._sharing, self._slots):
+                    state.totals.add(moved)
+                    yield moved
+        engine.late = Latecomers()
 
     def _closed_until(self, engine: EngineState, due_ns: int) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
         closed_ns = min([state.closed_ns - state.power.lag.ns for state in states], default=due_ns)
         if states:
-            engine.forget_steps(closed_ns)
+            last_ns = max(state.closed_ns - state.power.lag.ns for state in states)
+            engine.closed(closed_ns, last_ns)
         return give_up(states, closed_ns, due_ns)
 
     def _close_ticks(self, state: DeviceState, due_ns: int, last: bool) -> Iterable[TickEnergy]:
@@ -271,12 +291,16 @@ class Attributor:
 
     def _close(self, state: DeviceState, tick: Tick) -> TickEnergy:
         shares = state.overhead.shares(self._slots) if state.overhead else Shares()
-        if tick.kind is TickKind.RESET or tick.t0_ns < state.given_up_ns:
+        idle_watts = state.power.idle.watts
+        is_open = tick.kind is not TickKind.RESET and tick.t0_ns >= state.given_up_ns
+        if not is_open:
             shares = Shares(unattributed=float(tick.energy_uj))
         elif state.overhead is None:
             self._sharing.share(state.power, tick, shares)
         result = book(self._slots, self._pool, state.slot_class, tick, shares)
         state.totals.add(result)
+        if is_open:
+            state.history.keep(tick, result, idle_watts)
         for other in self._devices.values():
             if other.overhead is not None and state.overhead is None:
                 other.overhead.note(result)

@@ -46,6 +46,11 @@ class Priced:
     """Of `expected`: what is shared, for context, computed again; and the marginal figure. Shape (4, columns)."""
     is_learnt: bool
 
+    @property
+    def known_uj(self) -> float:
+        """What all of it is expected to have used, µJ; 0 where nothing is learnt."""
+        return float(self.expected.sum()) if self.is_learnt else 0.0
+
     def by_tokens(self, work: Work, weights: Floats) -> "Priced":
         """Return the same with other weights of the work's rows: what it used is not known, only how much it was."""
         summed = np.bincount(work.key, weights).astype(np.float64)

@@ -1,13 +1,13 @@
-"""What one engine did: its steps, its requests' lives, and what its server counted itself. Pure."""
+"""What one engine did: its steps, and its requests' lives. Pure."""
 
-from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from inferwatt.attribution.arrays import Floats, Ints
+from inferwatt.attribution.counted import Counts
 from inferwatt.attribution.lag import MOST_NS, Lag
+from inferwatt.attribution.latecomers import Latecomers
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, tier_of
 from inferwatt.attribution.rebuild import from_spans
 from inferwatt.attribution.slots import SlotTable
@@ -15,14 +15,15 @@ from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
 from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_steps, whole_step
 from inferwatt.errors import RecordRejected
-from inferwatt.records import TIER_RANK, Engine, Model, Phase, Request, Step, Sums, Tier
+from inferwatt.records import TIER_RANK, Engine, Model, Phase, Request, Step, Tier
 
-_SUMS_KEPT_NS = 10_000_000_000
 _TAUGHT_STEPS = 512
 _TEACH_EVERY = 8
 _ALIKE = 40
 """Ticks whose ends differ by less than this part of them are taken for one."""
 _NEVER = (-FAR_NS, -FAR_NS)
+_UNANNOUNCED_NS = 60_000_000_000
+"""A request of which only steps were told is taken for over when none was for so long."""
 
 
 class EngineState:
@@ -32,12 +33,14 @@ class EngineState:
         self.engine = engine
         self.loaded = loaded
         self.lives = Lives()
+        self.counts = Counts(self.lives)
         self.steps = StepStore()
         self._best_tier = best_tier
         self._stepped = False
-        self._sums: deque[tuple[Sums, float]] = deque()
         self._step_count = 0
         self._untaught: list[StepRows] = []
+        self.late = Latecomers()
+        self._closed_ns = -FAR_NS
         self._slot_of: dict[str, int] = {}
         self._worked: Work | None = None
         self._worked_ns = _NEVER
@@ -59,7 +62,7 @@ class EngineState:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
         if names != self._last_names:
-            self._last_names, self._last_slots = names, self._slots_of(names, slots)
+            self._last_slots = self._slots_of(names, step, slots)
         new, context = np.array(new_tokens, dtype=np.float64), np.array(context_tokens, dtype=np.float64)
         prefill, reached = np.zeros(len(names), dtype=np.bool_), context + 1.0
         if Phase.PREFILL in phases:
@@ -72,22 +75,32 @@ class EngineState:
         self._stepped = True
         self._worked_ns = _NEVER
         self.steps.add(rows)
+        if step.t0_ns < self._closed_ns:
+            self.late.steps.append(rows)
         self._step_count += 1
         if self._step_count < _TAUGHT_STEPS or self._step_count % _TEACH_EVERY == 0:
             self._untaught.append(rows)
 
-    def _slots_of(self, names: Sequence[str], slots: SlotTable) -> Ints:
-        """Return the members' slots; a member that is new gets an account."""
-        known = self._slot_of
-        new = [name for name in names if name not in known]
-        for name in new:
+    def _slots_of(self, names: tuple[str, ...], step: Step, slots: SlotTable) -> Ints:
+        """Return the members' slots; a member that is new gets an account, one that is settled has its own still."""
+        known, settled = self._slot_of, dict[str, int]()
+        for name in names:
+            if name in known:
+                continue
             life = slots.life(name)
+            rested = slots.rested(name) if life is None else None
+            if rested is not None and step.t0_ns < rested.end_ns:
+                settled[name] = rested.slot
+                continue
             if life is None:
-                life = slots.open(Request(name, engine=self.engine.engine, model=self.engine.model), Tier.STEP_EXACT)
+                first = Request(name, engine=self.engine.engine, model=self.engine.model, arrival_ns=step.t0_ns)
+                life = slots.open(first, Tier.STEP_EXACT)
+                life.announced = False
                 self.lives.add(life)
             life.tier, life.stepped = Tier.STEP_EXACT, True
             known[name] = life.slot
-        return np.array([known[name] for name in names])
+        self._last_names = () if settled else names
+        return np.array([settled[name] if name in settled else known[name] for name in names])
 
     def add_request(self, request: Request, slots: SlotTable) -> None:
         """Keep what is known of a request.
@@ -101,12 +114,14 @@ class EngineState:
         if life is None:
             life = slots.open(request, tier_of(request, self._best_tier))
             self.lives.add(life)
+            if request.arrival_ns < self._closed_ns and not self._stepped:
+                self.late.lives.append(life)
         elif life.record.end_ns is not None:
             raise RecordRejected(
                 f"request {request.request!r} has ended already", where=self.engine.engine, fix="use each id once"
             )
         else:
-            life.record = request
+            life.record, life.announced = request, True
             life.tier = Tier.STEP_EXACT if life.stepped else tier_of(request, self._best_tier)
             slots.label(life)
         life.span = None
@@ -118,20 +133,27 @@ class EngineState:
         """Return the requests that ended by `closed_ns` (`last`: all of them) and forget them."""
         if self._stepped:
             for life in self.lives.active.values():
-                if life.record.end_ns is not None:
+                if life.record.end_ns is not None or not life.announced:
                     life.last_step_end_ns = slots.last_step_end_ns(life.slot)
+                if not life.announced and life.last_step_end_ns < closed_ns - _UNANNOUNCED_NS:
+                    life.record, self.lives.changed = replace(life.record, end_ns=life.last_step_end_ns), True
         done = self.lives.ended(FAR_NS if last else closed_ns)
         if done:
-            self._worked_ns = _NEVER
+            self._worked_ns, self._last_names = _NEVER, ()
         for life in done:
             self._slot_of.pop(life.record.request, None)
         return done
 
-    def forget_steps(self, closed_ns: int) -> None:
-        """Drop the steps, and the server's own counts, that no tick can need any more."""
+    def closed(self, closed_ns: int, last_closed_ns: int) -> None:
+        """Drop the steps, and the server's own counts, that no tick can need any more.
+
+        Args:
+            closed_ns: until when the ticks of all its devices are closed.
+            last_closed_ns: until when those of one are: what begins before and is told from now on comes late.
+        """
+        self._closed_ns = last_closed_ns
         self.steps.forget(closed_ns - MOST_NS)
-        while self._sums and self._sums[0][0].t1_ns < closed_ns - _SUMS_KEPT_NS:
-            self._sums.popleft()
+        self.counts.forget(closed_ns)
 
     # Work.
 
@@ -160,6 +182,14 @@ class EngineState:
     def steps_of(self, t0_ns: int, t1_ns: int) -> Work | None:
         """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
         return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self.shape)
+
+    def late_work(self, t0_ns: int, t1_ns: int) -> Work | None:
+        """Return the work inside a closed tick that was told too late for it."""
+        if self.late.steps:
+            steps = [step for step in self.late.steps if step.t0_ns < t1_ns and step.t1_ns > t0_ns]
+            return from_steps(steps, t0_ns, t1_ns, self.shape)
+        spans = [self.lives.span(life, t1_ns) for life in self.late.lives]
+        return from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
 
     @property
     def tier(self) -> Tier:
@@ -191,68 +221,3 @@ class EngineState:
             time.set_paced(pace.step_seconds, pace.seconds_per_flop)
         elif prefill is not None:
             time.set_per_flop(prefill / self.shape.flops_per_token)
-
-    # What the server counted itself.
-
-    def add_sums(self, sums: Sums) -> None:
-        """Keep what the server counted, and how many of its running requests no record explains.
-
-        What it tells of its passes is no count of work that records could lack: it tells the engine's pace.
-        """
-        if sums.steps is not None:
-            self.lives.learn_passes(sums)
-            return
-        excess = 0.0
-        if sums.running is not None:
-            excess = max(0.0, float(sums.running - self.lives.open_at(sums.t1_ns)))
-        self._sums.append((sums, excess))
-
-    def counted(self, t0_ns: int, t1_ns: int) -> bool:
-        """Return whether the server itself says that it worked in that time, beyond what records explain.
-
-        A page tells sums of a second. Where a record was at work in it and no more runs than the records know, what it
-        counted is theirs, and the rest of that second is no work.
-        """
-        return any(
-            (sums.running or 0) + (sums.output_tokens or 0) + (sums.prompt_tokens or 0) + sum(sums.units.values()) > 0
-            and not self._is_explained(sums)
-            for sums in self._during(t0_ns, t1_ns)
-        )
-
-    def _is_explained(self, sums: Sums) -> bool:
-        if not self.lives.worked(sums.t0_ns, sums.t1_ns):
-            return False
-        return sums.running is None or sums.running <= self.lives.open_at(sums.t1_ns)
-
-    def _during(self, t0_ns: int, t1_ns: int) -> list[Sums]:
-        found = []
-        for sums, _ in reversed(self._sums):
-            if sums.t1_ns <= t0_ns:
-                break
-            if sums.t0_ns < t1_ns:
-                found.append(sums)
-        return found
-
-    def unlisted_part(self, tick: Tick, work: Work) -> float:
-        """Return the part of the work that no record explains: requests that run at two scrapes in a row."""
-        before = 0.0
-        for sums, excess in self._sums:
-            if sums.t0_ns >= tick.t1_ns:
-                break
-            if sums.t1_ns > tick.t0_ns:
-                both = min(before, excess)
-                if both <= 0:
-                    return 0.0
-                members = len(np.unique(work.slot))
-                return both / (both + members)
-            before = excess
-        return 0.0
-
-    def unlisted_prefill_ratio(self, tick: Tick) -> float:
-        """Return which part of unlisted work is prefill, by what the server counted and what each token takes."""
-        price = self.lives.rates.prompt_token_price
-        prompt = output = 0.0
-        for sums in self._during(tick.t0_ns, tick.t1_ns):
-            prompt += (sums.prompt_tokens or 0) * price
-            output += sums.output_tokens or 0
-        return prompt / (prompt + output) if prompt + output > 0 else 0.0

@@ -30,6 +30,11 @@ class IdlePower:
         if power_watts is not None and isfinite(power_watts) and power_watts >= 0:
             self._supposed_watts = power_watts
 
+    def forget(self, before_watts: float | None) -> None:
+        """Take back what was learnt from ticks that were not quiet: it was `before_watts` before them."""
+        if not self._given and self._watts is not None and self._watts > (before_watts or 0.0):
+            self._watts = before_watts
+
     def worked(self, until_ns: int) -> None:
         """Note that work ran until `until_ns`."""
         self._last_work_ns = until_ns

@@ -81,6 +81,8 @@ class Life:
     tier: Tier
     span: Span | None = None
     stepped: bool = False
+    announced: bool = True
+    """Whether a record told of it; else only steps did."""
     last_step_end_ns: int = 0
 
     @property

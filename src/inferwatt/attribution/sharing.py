@@ -63,6 +63,10 @@ class Sharing:
             if expected is not None:
                 yield expected
 
+    def price(self, power: Power, engine: EngineState, work: Work) -> Priced:
+        """Return what an engine's work is expected to have used of a device."""
+        return _priced(engine, self._cost(engine, power), work)
+
     def may_work(self, t_ns: int) -> bool:
         """Return whether a tick that ends at `t_ns` could hold work at all."""
         return any(engine.may_work(t_ns) for engine in self._engines.values())
@@ -74,7 +78,7 @@ class Sharing:
             tick.kind is following.kind is TickKind.NORMAL
             and t1_ns - t0_ns <= QUIET_NS
             and not self.may_work(t1_ns)
-            and not any(engine.counted(t0_ns, t1_ns) for engine in self._engines.values())
+            and not any(engine.counts.worked(t0_ns, t1_ns) for engine in self._engines.values())
         )
 
     def share(self, power: Power, tick: Tick, shares: Shares) -> None:
@@ -125,7 +129,7 @@ class Sharing:
         each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
         work = {name: rows for name, rows in each.items() if rows}
         resting = [engine for engine in engines if engine.engine.engine not in work]
-        unlisted = {e.engine.engine: e for e in resting if e.counted(tick.t0_ns, tick.t1_ns)}
+        unlisted = {e.engine.engine: e for e in resting if e.counts.worked(tick.t0_ns, tick.t1_ns)}
         busy_ns = max((w.busy_ns for w in work.values()), default=0)
         if unlisted:
             busy_ns = tick.elapsed_ns
@@ -139,7 +143,7 @@ class Sharing:
             return
         parts = len(work) + len(unlisted)
         for name, engine in unlisted.items():
-            shares.add_unlisted(name, active_uj / parts, engine.unlisted_prefill_ratio(tick))
+            shares.add_unlisted(name, active_uj / parts, engine.counts.unlisted_prefill_ratio(tick))
         self._beside(power, tick, work, active_uj * len(work) / parts, shares, held or {})
 
     def _beside(
@@ -189,8 +193,8 @@ class Sharing:
             work = engine.work(tick.t0_ns, tick.t1_ns) if engine.may_work(tick.t1_ns) else None
             if work is not None:
                 self._work(power, tick, {name: work}, part_uj(ratio), shares)
-            elif engine.counted(tick.t0_ns, tick.t1_ns):
-                shares.add_unlisted(name, part_uj(ratio), engine.unlisted_prefill_ratio(tick))
+            elif engine.counts.worked(tick.t0_ns, tick.t1_ns):
+                shares.add_unlisted(name, part_uj(ratio), engine.counts.unlisted_prefill_ratio(tick))
             else:
                 shares.add_idle(part_uj(ratio), [name])
 
@@ -213,9 +217,11 @@ class Sharing:
             return
         for engine, rows, priced in weighed:
             part_uj = active_uj * float(priced.expected.sum()) / total
-            unlisted = engine.unlisted_part(tick, rows)
+            unlisted = engine.counts.unlisted_part(tick, rows)
             if unlisted > 0:
-                shares.add_unlisted(engine.engine.engine, part_uj * unlisted, engine.unlisted_prefill_ratio(tick))
+                shares.add_unlisted(
+                    engine.engine.engine, part_uj * unlisted, engine.counts.unlisted_prefill_ratio(tick)
+                )
                 part_uj *= 1 - unlisted
             if self._rule is not Rule.SHAPLEY:
                 shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj

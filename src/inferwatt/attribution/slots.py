@@ -17,7 +17,7 @@ from inferwatt.attribution.timeline import Tick
 from inferwatt.records import Component, EnergyPart, Provenance, Request, RequestEnergy, Rule, Tier
 
 _REST_NS = 10_000_000_000
-"""How long a slot rests after its request is settled: a late step may still speak of it."""
+"""How long a slot rests after its request is settled: late steps may still speak of it."""
 
 
 Pending = Mapping[tuple[int, int], Floats]
@@ -32,7 +32,8 @@ class SlotTable:
         self._alive = np.zeros(0, dtype=np.bool_)
         self._step_end_ns = np.zeros(0, dtype=np.int64)
         self._free: list[int] = []
-        self._resting: deque[tuple[int, int]] = deque()
+        self._resting: deque[tuple[int, Life]] = deque()
+        self._rested: dict[str, Life] = {}
         self._classes: list[tuple[Component, Provenance, float]] = []
         self._prefill = np.zeros((0, 0), dtype=np.int64)
         self._decode = np.zeros((0, 0), dtype=np.int64)
@@ -41,6 +42,7 @@ class SlotTable:
         self._beside = np.zeros((2 + NOTES, 0))
         self._reached = np.zeros(0)
         self._is_ruled = False
+        self._corrected: set[int] = set()
         self._label_of = np.zeros(0, dtype=np.int64)
         self._labels: list[Label] = []
         self._codes: dict[Label, int] = {}
@@ -60,6 +62,10 @@ class SlotTable:
     def life(self, request: str) -> Life | None:
         """Return the request's life, None where it has no account."""
         return self._lives.get(request)
+
+    def rested(self, request: str) -> Life | None:
+        """Return the life of a request that is settled, whose slot still rests."""
+        return self._rested.get(request)
 
     def open(self, record: Request, tier: Tier) -> Life:
         """Open an account for a new request."""
@@ -144,6 +150,20 @@ class SlotTable:
             unattributed_uj=next(rest),
             pooled=pooled,
         )
+
+    def correct(self, slot_class: int, keys: Ints, notes: Floats, whole_uj: Ints) -> dict[Label, tuple[int, int]]:
+        """Write to the accounts of open requests, and of those that rest, what they used of ticks that are closed.
+
+        Return what requests got, by whose they are: prefill and decode, µJ. Arguments are as those of `book`.
+        """
+        self._corrected.update((keys[~self.alive(keys)] >> 1).tolist())
+        return self._book_requests(slot_class, keys, notes, whole_uj)
+
+    def take_corrected(self) -> list[tuple[Request, RequestEnergy]]:
+        """Return the settled requests that were corrected since the last call, and what they hold now."""
+        slots, self._corrected = self._corrected, set()
+        lives = [life for _, life in self._resting if life.slot in slots] if slots else []
+        return [(life.record, self._energy(life, {}, final=True)) for life in lives]
 
     def _book_requests(self, slot_class: int, keys: Ints, notes: Floats, uj: Ints) -> dict[Label, tuple[int, int]]:
         slots, decode = keys >> 1, keys & 1
@@ -245,16 +265,19 @@ class SlotTable:
     def rest(self, now_ns: int) -> None:
         """Let slots be used again once nothing can speak of their last owner any more."""
         while self._resting and self._resting[0][0] + _REST_NS <= now_ns:
-            self._free.append(self._resting.popleft()[1])
+            life = self._resting.popleft()[1]
+            if self._rested.get(life.record.request) is life:
+                del self._rested[life.record.request]
+            self._free.append(life.slot)
+            for table in (self._prefill, self._decode, self._notes, self._touched, self._beside, self._reached):
+                table[..., life.slot] = 0
+            self._step_end_ns[life.slot] = 0
 
     def settle(self, life: Life, now_ns: int) -> RequestEnergy:
         """Close a request's accounts for good and return what they held."""
         energy = self._energy(life, {}, final=True)
-        slot = life.slot
-        for table in (self._prefill, self._decode, self._notes, self._touched, self._beside, self._reached):
-            table[..., slot] = 0
         del self._lives[life.record.request]
-        self._alive[slot] = False
-        self._step_end_ns[slot] = 0
-        self._resting.append((now_ns, slot))
+        self._alive[life.slot] = False
+        self._resting.append((now_ns, life))
+        self._rested[life.record.request] = life
         return energy

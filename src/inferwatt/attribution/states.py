@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inferwatt.attribution.accounts import DeviceTotals, TickEnergy
+from inferwatt.attribution.late import History
 from inferwatt.attribution.overhead import Overhead
 from inferwatt.attribution.power import Power
 from inferwatt.attribution.timeline import Tick, Timeline
@@ -26,6 +27,7 @@ class DeviceState:
     overhead: Overhead | None = None
     """Set for what is shared by the energy of the other devices."""
     pending: deque[Tick] = field(default_factory=deque)
+    history: History = field(default_factory=History)
     closed_ns: int = 0
     closed_counter_uj: int | None = None
     given_up_ns: int = 0
@@ -37,6 +39,10 @@ class Closed:
 
     ticks: tuple[TickEnergy, ...]
     requests: tuple[tuple[Request, RequestEnergy], ...]
+    corrections: tuple[TickEnergy, ...] = ()
+    """What late work used of ticks that are closed: entries without energy that move it from accounts to requests."""
+    corrected: tuple[tuple[Request, RequestEnergy], ...] = ()
+    """Requests that were final before, and what they hold by the corrections."""
     late: int = 0
     """Requests that became final although a device of theirs had stopped answering."""
 
