@@ -61,7 +61,8 @@ def told_late(run: Run, is_late: Callable[[object], bool] = lambda _record: Fals
             told.append((record.arrival_ns + late_ns, replace(record, end_ns=None, first_token_ns=None, chunk_ns=())))
             told.append((record.end_ns + late_ns, record))
         else:
-            told.append(((moved_to(record) or getattr(record, "t1_ns", 0)) + late_ns, record))
+            ended_ns: int = getattr(record, "t_ns", 0) or getattr(record, "t1_ns", 0)
+            told.append((ended_ns + late_ns, record))
     return [record for _, record in sorted(told, key=lambda pair: pair[0])]
 
 
