@@ -48,11 +48,15 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is sent at once: the newest snapshot, and requests that ended since, each once (at least)."""
+    """What is sent at once: the newest snapshot, and requests that ended since, each once (at least).
+
+    `has_more` requests wait: another batch follows at once.
+    """
 
     unix_ns: int
     snapshot: Snapshot
     requests: Sequence[RequestRow] = ()
+    has_more: bool = False
 
 
 class Exporter(Protocol):

@@ -114,7 +114,7 @@ class Outlet:
         rows = self._waiting()
         if not self._send(rows):
             return self._pause()
-        return 0.0 if len(rows) == BATCH_REQUESTS else self._exporter.period_seconds
+        return 0.0 if self._queue and len(rows) == BATCH_REQUESTS else self._exporter.period_seconds
 
     def _flush(self) -> None:
         """Send what there is: the last snapshot, and all requests, until one batch fails."""
@@ -129,7 +129,8 @@ class Outlet:
 
     def _send(self, rows: Sequence[RequestRow]) -> bool:
         try:
-            refused = self._exporter.export(Batch(time.time_ns(), self._snapshot(), rows))
+            has_more = BATCH_REQUESTS == len(rows) < len(self._queue)
+            refused = self._exporter.export(Batch(time.time_ns(), self._snapshot(), rows, has_more))
         except ExportRetry as exc:
             self._failed(exc.reason, str(exc))
             self._retry_after = exc.retry_after_seconds

@@ -33,6 +33,24 @@ class DatadogConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Seconds = 10.0
 
 
+class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[export.otlp]`: to an OpenTelemetry collector, or to whoever takes OTLP.
+
+    Headers are the lines `name: value` of `headers_file`, else the environment's `OTEL_EXPORTER_OTLP_HEADERS`.
+    """
+
+    endpoint: str = ""
+    protocol: Literal["http", "grpc"] = "http"
+    compression: Literal["gzip", "none"] = "gzip"
+    temporality: Literal["cumulative", "delta"] = "cumulative"
+    spans: bool = True
+    headers_file: str = ""
+    ca_file: str = ""
+    attributes: tuple[str, ...] = ()
+    period_seconds: Seconds = 10.0
+    timeout_seconds: Seconds = 10.0
+
+
 class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `[export]`.
 
@@ -44,4 +62,5 @@ class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     labels_off: tuple[Label, ...] = ()
     textfile: TextfileConfig = TextfileConfig()
     datadog: DatadogConfig = DatadogConfig()
+    otlp: OtlpConfig = OtlpConfig()
     other: Mapping[str, Mapping[str, Plain]] = {}

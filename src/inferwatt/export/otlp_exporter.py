@@ -1,0 +1,229 @@
+"""The OTLP exporter: figures as metrics and ended requests as spans, in the data model of OpenTelemetry's SDK.
+
+The SDK's own readers, views and processors are left out. They count in this process, from zero at each start, and give
+up what they could not send; our counters are the ledger's, and what was not taken is still owed. So no view chooses the
+buckets: they are the catalogue's, each twice the one before.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from math import isfinite
+from typing import Any, Final, Protocol
+
+from google.protobuf.message import Message
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Gauge,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricsData,
+    NumberDataPoint,
+    ResourceMetrics,
+    ScopeMetrics,
+    Sum,
+)
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from inferwatt.export.catalog import Kind
+from inferwatt.export.exporter import About, Batch, ExportRefused
+from inferwatt.export.otlp_names import FAMILIES, TOLD, attributes_of, hardware_type
+from inferwatt.export.otlp_owed import Owed, Point
+from inferwatt.export.otlp_requests import attributes_of as attributes_of_request
+from inferwatt.export.otlp_requests import context_of
+from inferwatt.export.otlp_signals import METRICS, SPANS, Signal, refused
+from inferwatt.export.settings import OtlpConfig
+from inferwatt.ledger.rows import RequestRow
+from inferwatt.records import Outcome
+from inferwatt.snapshot import HistogramValue, Snapshot
+
+log = logging.getLogger("inferwatt")
+
+SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
+MOST_POINTS: Final = 1_000
+"""Of one message: about 200 kB unpacked, of the 4 MiB that a gRPC server takes."""
+MOST_SPANS: Final = 500
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+
+
+class Wire(Protocol):
+    """Sends messages to one receiver."""
+
+    def send(self, signal: Signal, body: Message) -> Message:
+        """Send it; return the answer.
+
+        Raises:
+            ExportRetry: it was not taken; it comes again.
+            ExportRefused: it never will be.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class Otlp:
+    """Sends what is owed of each counter, what stands, and each ended request once."""
+
+    name = "otlp"
+
+    def __init__(self, wire: Wire, config: OtlpConfig, about: About, attributes: Mapping[str, str]) -> None:
+        self.period_seconds = config.period_seconds
+        self.wants_requests = config.spans
+        self._wire = wire
+        self._temporality = AggregationTemporality[config.temporality.upper()]
+        self._resource = resource_of(about, attributes)
+        self._scope = InstrumentationScope("inferwatt", about.version, SCHEMA)
+        is_delta = config.temporality == "delta"
+        self._owed = Owed(is_delta=is_delta, started_unix_ns=about.started_unix_ns, host=about.host)
+        self._told: set[tuple[str, str]] = set()
+        """Requests of a batch that was taken in part."""
+        self._said = ""
+
+    def export(self, batch: Batch) -> int:
+        """Send it, in messages of a bounded size; return how many points and spans were refused.
+
+        Raises:
+            ExportRetry: not all of it was taken; the rest comes again.
+            ExportRefused: nothing of it ever will be.
+        """
+        sending = _Sending()
+        if not batch.has_more:
+            self._send_metrics(batch, sending)
+        if self.wants_requests:
+            self._send_spans(batch.requests, sending)
+        self._told.clear()
+        self._note(sending)
+        if sending.refusal is not None and not sending.taken:
+            raise sending.refusal
+        return sending.refused
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._wire.close()
+
+    def _send_metrics(self, batch: Batch, sending: "_Sending") -> None:
+        sources = _Sources(batch.snapshot)
+        points = [*self._owed.look(batch.snapshot, batch.unix_ns), *gauges(batch.snapshot)]
+        for part in parts(points, MOST_POINTS):
+            scope = ScopeMetrics(self._scope, list(self._metrics(part, batch.unix_ns, sources)), SCHEMA)
+            data = MetricsData([ResourceMetrics(self._resource, [scope], SCHEMA)])
+            sending.send(self._wire, METRICS, encode_metrics(data), len(part))
+            self._owed.taken(part)
+
+    def _metrics(self, points: Iterable[Point], unix_ns: int, sources: "_Sources") -> Iterator[Metric]:
+        for family, own in groupby(points, key=lambda point: point.family):
+            told = TOLD[family]
+            found = [data_point(point, unix_ns, sources) for point in own]
+            yield Metric(told.name, FAMILIES[family].help, told.unit, self._data(FAMILIES[family].kind, found))
+
+    def _data(self, kind: Kind, points: Sequence[Any]) -> Sum | Gauge | Histogram:
+        if kind is Kind.COUNTER:
+            return Sum(points, self._temporality, is_monotonic=True)
+        return Histogram(points, self._temporality) if kind is Kind.HISTOGRAM else Gauge(points)
+
+    def _send_spans(self, rows: Iterable[RequestRow], sending: "_Sending") -> None:
+        left = [row for row in rows if (row.request.producer, row.request.request) not in self._told]
+        for part in parts(left, MOST_SPANS):
+            spans = [span_of(row, self._resource, self._scope) for row in part]
+            sending.send(self._wire, SPANS, encode_spans(spans), len(part))
+            self._told |= {(row.request.producer, row.request.request) for row in part}
+
+    def _note(self, sending: "_Sending") -> None:
+        """Say once why something was refused: the outlet knows only how much."""
+        if sending.said and sending.said != self._said:
+            log.warning("export to otlp: %d points or spans were refused: %s", sending.refused, sending.said)
+        self._said = sending.said
+
+
+class _Sending:
+    """What became of one batch."""
+
+    def __init__(self) -> None:
+        self.taken = self.refused = 0
+        self.said = ""
+        self.refusal: ExportRefused | None = None
+
+    def send(self, wire: Wire, signal: Signal, body: Message, items: int) -> None:
+        """Send one message; what is refused for good is counted, and the next one goes on."""
+        try:
+            count, said = refused(signal, wire.send(signal, body))
+        except ExportRefused as exc:
+            count, said, self.refusal = items, exc.what, exc
+        self.taken += items - count
+        self.refused += count
+        self.said = said or self.said
+
+
+class _Sources:
+    """What a snapshot says of servers and devices that its series name."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        servers = snapshot.values.get("inferwatt_server_info", {})
+        self.providers = {labels[0]: labels[1] for labels in servers if labels[0] and labels[1]}
+        self.types = {each.device: hardware_type(each.domain, each.component) for each in snapshot.live.devices}
+
+
+def gauges(snapshot: Snapshot) -> Iterator[Point]:
+    """Yield what stands now; what is said of a device or a server is a gauge of 1, as on the page."""
+    for family, series in snapshot.values.items():
+        if family in FAMILIES and FAMILIES[family].kind in {Kind.GAUGE, Kind.INFO}:
+            for labels, value in series.items():
+                if isfinite(value):
+                    yield Point(family, labels, 0, value, value)
+
+
+def data_point(point: Point, unix_ns: int, sources: _Sources) -> NumberDataPoint | HistogramDataPoint:
+    """Return a point as the SDK has it, in the wire's unit."""
+    attributes = attributes_of(TOLD[point.family], point.labels, sources.providers, sources.types)
+    metric, gained = FAMILIES[point.family], point.gained
+    if isinstance(gained, HistogramValue):
+        count = sum(gained.counts)
+        return HistogramDataPoint(
+            attributes, point.since_unix_ns, unix_ns, count, gained.sum, gained.counts, metric.buckets, None, None
+        )
+    is_count = metric.kind is Kind.COUNTER and not metric.decimals
+    value = int(gained) if is_count else gained / 10**metric.decimals
+    return NumberDataPoint(attributes, point.since_unix_ns, unix_ns, value)
+
+
+def span_of(row: RequestRow, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    """Return an ended request as a span, with its real times."""
+    context, request = context_of(row.request), row.request
+    return ReadableSpan(
+        f"inference {request.model}".rstrip(),
+        SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=SAMPLED),
+        SpanContext(context.trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
+        resource,
+        attributes_of_request(row),
+        kind=SpanKind.SERVER,
+        status=Status(StatusCode.ERROR if request.outcome is Outcome.FAILED else StatusCode.UNSET),
+        start_time=min(row.arrival_unix_ns or row.end_unix_ns, row.end_unix_ns),
+        end_time=row.end_unix_ns,
+        instrumentation_scope=scope,
+    )
+
+
+def parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    """Cut it into parts of at most so many."""
+    for start in range(0, len(items), most):
+        yield items[start : start + most]
+
+
+def resource_of(about: About, attributes: Mapping[str, str]) -> Resource:
+    """Return who sends: what we know, over that OTEL_RESOURCE_ATTRIBUTES, over that what is configured."""
+    own = {
+        "service.name": "inferwatt",
+        "service.version": about.version,
+        "service.instance.id": about.host,
+        "host.name": about.host,
+        **dict(about.attributes),
+    }
+    return Resource(own, SCHEMA).merge(OTELResourceDetector().detect()).merge(Resource(dict(attributes)))

@@ -1,0 +1,79 @@
+"""What the span of an ended request says, and where it belongs. Pure.
+
+Its names are those that `inferwatt.instrument()` gives the span around a call (docs/instrument.md); for tokens those of
+the conventions for generative AI, 1.41.0. Ids are made of the request's own: a span that is sent again is the same one.
+"""
+
+import re
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from inferwatt.ledger.rows import RequestRow
+from inferwatt.records import UNKNOWN_TENANT, Request, RequestEnergy
+from inferwatt.units import named_joules, seconds
+
+_TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+Value = str | int | float
+
+
+class Context(NamedTuple):
+    """The ids of a span; `parent_id` is 0 where nobody is known above it."""
+
+    trace_id: int
+    span_id: int
+    parent_id: int
+
+
+def context_of(request: Request) -> Context:
+    """Return the ids of a request's span; a name that its caller gave it and that could be a trace's is its trace."""
+    own = sha256(f"{request.producer}\0{request.request}".encode()).hexdigest()
+    trace = request.trace_id if _TRACE.fullmatch(request.trace_id) else own[:32]
+    return Context(int(trace, 16), int(own[32:48], 16), 0)
+
+
+def attributes_of(row: RequestRow) -> dict[str, Value]:
+    """Return what is known of a request; what is not is left out."""
+    request = row.request
+    found: dict[str, Value | None] = {
+        "gen_ai.request.model": request.model,
+        "gen_ai.provider.name": request.provider,
+        "gen_ai.response.id": request.response_id,
+        "gen_ai.usage.input_tokens": request.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": request.cached_tokens,
+        "gen_ai.usage.output_tokens": request.output_tokens,
+        "inferwatt.request_id": request.request,
+        "inferwatt.server": row.server,
+        "inferwatt.tenant": "" if request.tenant == UNKNOWN_TENANT else request.tenant,
+        "inferwatt.outcome": request.outcome and request.outcome.value,
+        "k8s.namespace.name": request.namespace,
+        "k8s.pod.name": request.pod,
+        "k8s.container.name": request.container,
+        **{f"inferwatt.units.{name}": count for name, count in request.units.items()},
+        **{f"inferwatt.tags.{name}": value for name, value in request.tags.items()},
+    }
+    if request.first_token_ns is not None:
+        found["inferwatt.time_to_first_token_seconds"] = seconds(request.first_token_ns - request.arrival_ns)
+    known = {name: value for name, value in found.items() if value not in {None, ""}}
+    return {**known, **({} if row.energy is None else _energy(row.energy))}
+
+
+def _energy(energy: RequestEnergy) -> dict[str, Value]:
+    if energy.provenance is None:
+        return {}
+    parts_uj: dict[str, float] = {
+        "energy": energy.energy_uj,
+        "low": energy.low_uj,
+        "high": energy.high_uj,
+        "prefill": energy.prefill_uj,
+        "decode": energy.decode_uj,
+        **energy.details_uj,
+    }
+    for part in energy.parts:
+        parts_uj[part.component.value] = parts_uj.get(part.component.value, 0) + part.energy_uj
+    return {
+        **{f"inferwatt.{name}": value for name, value in named_joules(parts_uj).items()},
+        "inferwatt.systematic_ratio": energy.systematic_ratio,
+        "inferwatt.provenance": energy.provenance.value,
+        "inferwatt.tier": energy.tier.value,
+        "inferwatt.state": "final" if energy.final else "provisional",
+    }
