@@ -54,6 +54,21 @@ def test_a_slow_counter_is_placed_by_its_own_period(phase_seconds: float, poll_m
     assert sum(errors_ns) / len(errors_ns) <= max(0.75 * poll_ms * MS, MS)
 
 
+@given(st.integers(1, 99 * MS), st.integers(5, 30), st.integers(500, 5000))
+def test_a_gap_in_the_polls_ends_where_the_counter_last_moved(phase_ns: int, poll_ms: int, gap_ms: int) -> None:
+    """A counter moves on while nobody reads it: the tick over a gap ends within a period of its last move."""
+    timeline = Timeline(GPU)
+    resumed_ns = (5000 + gap_ms) * MS
+    polls = [*range(0, 5000 * MS, poll_ms * MS), *range(resumed_ns, resumed_ns + 200 * MS, poll_ms * MS)]
+    moves = [(t_ns - phase_ns) // (100 * MS) + 1 for t_ns in polls]
+    readings = [Reading(t_ns, "gpu-0", counter_uj=10_000 * moved) for t_ns, moved in zip(polls, moves, strict=True)]
+
+    over_gap = [tick for tick in ticks_of(timeline, readings) if tick.energy_uj > 20_000]
+
+    assert len(over_gap) == 1
+    assert all(abs(tick.elapsed_ns / (100 * MS) - tick.energy_uj / 10_000) <= 1.1 for tick in over_gap)
+
+
 @given(st.lists(st.integers(0, 50_000), min_size=1, max_size=60), st.integers(1000, 40_000))
 def test_a_wrapping_counter_loses_nothing(steps_uj: list[int], start_uj: int) -> None:
     """Whatever it gains between polls, a counter that wraps adds up to what was used."""

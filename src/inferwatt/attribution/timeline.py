@@ -183,6 +183,8 @@ class Timeline:
         """
         if self._changed_ratio > _EVERY_POLL_RATIO:
             return seen_ns
+        if self._period_ns:  # after a gap in the polls: it moved all the while, the last time within a period
+            before_ns = max(before_ns, seen_ns - round(self._period_ns))
         middle_ns = (before_ns + seen_ns) / 2
         if not self._has_anchor:
             self._has_anchor, self._anchor_ns, self._anchor_count = True, middle_ns, 0
