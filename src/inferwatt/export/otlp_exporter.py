@@ -49,6 +49,8 @@ SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 MOST_POINTS: Final = 1_000
 """Of one message: about 200 kB unpacked, of the 4 MiB that a gRPC server takes."""
 MOST_SPANS: Final = 500
+SDK: Final = "sdk"
+"""What is called a server where somebody's own code says that it asked a model: it is no provider."""
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 
 
@@ -98,7 +100,7 @@ class Otlp:
         if not batch.has_more:
             self._send_metrics(batch, sending)
         if self.wants_requests:
-            self._send_spans(batch.requests, sending)
+            self._send_spans(batch, sending)
         self._told.clear()
         self._note(sending)
         if sending.refusal is not None and not sending.taken:
@@ -129,10 +131,11 @@ class Otlp:
             return Sum(points, self._temporality, is_monotonic=True)
         return Histogram(points, self._temporality) if kind is Kind.HISTOGRAM else Gauge(points)
 
-    def _send_spans(self, rows: Iterable[RequestRow], sending: "_Sending") -> None:
-        left = [row for row in rows if (row.request.producer, row.request.request) not in self._told]
+    def _send_spans(self, batch: Batch, sending: "_Sending") -> None:
+        providers = _Sources(batch.snapshot).providers
+        left = [row for row in batch.requests if (row.request.producer, row.request.request) not in self._told]
         for part in parts(left, MOST_SPANS):
-            spans = [span_of(row, self._resource, self._scope) for row in part]
+            spans = [span_of(row, providers.get(row.server, ""), self._resource, self._scope) for row in part]
             sending.send(self._wire, SPANS, encode_spans(spans), len(part))
             self._told |= {(row.request.producer, row.request.request) for row in part}
 
@@ -167,7 +170,7 @@ class _Sources:
 
     def __init__(self, snapshot: Snapshot) -> None:
         servers = snapshot.values.get("inferwatt_server_info", {})
-        self.providers = {labels[0]: labels[1] for labels in servers if labels[0] and labels[1]}
+        self.providers = {labels[0]: labels[1] for labels in servers if labels[1] not in {"", SDK}}
         self.types = {each.device: hardware_type(each.domain, each.component) for each in snapshot.live.devices}
 
 
@@ -194,7 +197,7 @@ def data_point(point: Point, unix_ns: int, sources: _Sources) -> NumberDataPoint
     return NumberDataPoint(attributes, point.since_unix_ns, unix_ns, value)
 
 
-def span_of(row: RequestRow, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+def span_of(row: RequestRow, provider: str, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     """Return an ended request as a span, with its real times."""
     context, request = context_of(row.request), row.request
     return ReadableSpan(
@@ -202,7 +205,7 @@ def span_of(row: RequestRow, resource: Resource, scope: InstrumentationScope) ->
         SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=SAMPLED),
         SpanContext(context.trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
         resource,
-        attributes_of_request(row),
+        attributes_of_request(row, provider),
         kind=SpanKind.SERVER,
         status=Status(StatusCode.ERROR if request.outcome is Outcome.FAILED else StatusCode.UNSET),
         start_time=min(row.arrival_unix_ns or row.end_unix_ns, row.end_unix_ns),

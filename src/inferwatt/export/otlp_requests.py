@@ -31,12 +31,12 @@ def context_of(request: Request) -> Context:
     return Context(int(trace, 16), int(own[32:48], 16), 0)
 
 
-def attributes_of(row: RequestRow) -> dict[str, Value]:
-    """Return what is known of a request; what is not is left out."""
+def attributes_of(row: RequestRow, provider: str) -> dict[str, Value]:
+    """Return what is known of a request; what is not is left out. `provider` is what its own server is."""
     request = row.request
     found: dict[str, Value | None] = {
         "gen_ai.request.model": request.model,
-        "gen_ai.provider.name": request.provider,
+        "gen_ai.provider.name": request.provider or provider,
         "gen_ai.response.id": request.response_id,
         "gen_ai.usage.input_tokens": request.prompt_tokens,
         "gen_ai.usage.cache_read.input_tokens": request.cached_tokens,
