@@ -10,6 +10,7 @@ from inferwatt.books import Books, BooksConfig
 from inferwatt.records import (
     Component,
     Device,
+    Ending,
     EnergyPart,
     Engine,
     Outcome,
@@ -251,6 +252,16 @@ def test_a_requests_row_keeps_the_splits_interval_apart() -> None:
     assert (row.low_joules, row.high_joules) == (2.0, 4.0)
     assert row.systematic_ratio == pytest.approx(0.05)
     assert (row.response_id, row.tags, row.outcome, row.duration_seconds) == ("x", {"team": "t"}, "", 0.0)
+
+
+def test_a_requests_row_says_what_nobody_got_and_why() -> None:
+    """Tokens that were computed again, rejected, or made beyond the end, which is named; an open one has none."""
+    record = Request("r", "e0", "m", recomputed_tokens=4, rejected_tokens=3, wasted_tokens=2, ending=Ending.DISCONNECT)
+    row, bare = (request_view(one, None, "s", 5.0) for one in (record, Request("r", "e0", "m")))
+
+    assert (row.recomputed_tokens, row.rejected_tokens, row.wasted_tokens, row.ending) == (4, 3, 2, "disconnect")
+    assert row.thrown_away_tokens == {"rejected_draft": 3, "disconnect": 2}
+    assert (bare.wasted_tokens, bare.ending, bare.thrown_away_tokens) == (None, "", {})
 
 
 def test_nothing_seen_is_nothing_shown() -> None:

@@ -12,6 +12,7 @@ from inferwatt import wire
 from inferwatt.errors import RecordRejected
 from inferwatt.records import (
     Component,
+    Ending,
     EnergyPart,
     Outcome,
     Provenance,
@@ -43,6 +44,7 @@ def requests(draw: st.DrawFn) -> Request:
         cached_tokens=draw(st.none() | st.just(cached)),
         output_tokens=draw(st.none() | COUNTS),
         outcome=draw(st.sampled_from(Outcome)) if ended else None,
+        ending=draw(st.none() | st.sampled_from(Ending)),
         chunk_ns=tuple(draw(st.lists(COUNTS, max_size=3))),
         wasted_tokens=draw(st.none() | COUNTS),
         tags=draw(st.dictionaries(TEXTS, TEXTS, max_size=3)),
@@ -85,6 +87,7 @@ SPOILT_REQUEST: dict[str, tuple[object, ...]] = {
     "container": (None, {}, "x" * 257, "\x7f"),
     "provider": (None, 1, "x" * 257, "\n"),
     "outcome": ("thinking", 1, [], {}),
+    "ending": (1, [], "a\nb"),
     "chunk_ns": (5, [1.5], [True], [0] * (wire.MAX_CHUNKS + 1)),
     "cached_tokens": (11,),
 }
@@ -124,6 +127,13 @@ def test_what_is_not_known_is_not_said() -> None:
     expected = {"request": "1", "arrival_ns": 5, "output_tokens": 0}
 
     assert expected == wire.request_to_wire(Request("1", arrival_ns=5, output_tokens=0))
+
+
+def test_an_ending_of_a_newer_producer_is_another() -> None:
+    """How a request ended may get a name that this agent does not know: the record is taken."""
+    wired = {"request": "1", "arrival_ns": 5, "end_ns": 6, "ending": "bored", "wasted_tokens": 2}
+
+    assert wire.request_from_wire(wired).thrown_away == {"other": 2}
 
 
 def test_a_field_of_a_newer_producer_is_ignored() -> None:

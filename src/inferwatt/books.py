@@ -13,7 +13,7 @@ from inferwatt.export.catalog import CACHE_NONE, CACHE_READ, CATALOG, DECODE, ID
 from inferwatt.folding import Names
 from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels
-from inferwatt.tallies import accounts_of
+from inferwatt.tallies import accounts_of, wasted_by_reason
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
 from inferwatt.waits import passed_on, with_observed, with_one
@@ -182,16 +182,18 @@ class Books:
         outcome = request.outcome or Outcome.ABORTED
         self.add("inferwatt_requests_total", (model, server, outcome.value), 1)
         self._tokens_of(request, model, server)
+        for reason, tokens in request.thrown_away.items():
+            self.add("inferwatt_wasted_tokens_total", (model, server, reason), tokens)
         self._latencies(request, model, server)
         for part in energy.parts:
-            labels = (model, server, part.provenance.value)
-            half_uj = (part.high_uj - part.low_uj) / 2
-            self.add("inferwatt_energy_split_variance_square_joules_total", labels, round(half_uj * half_uj))
-            tier = (model, server, energy.tier.value, part.provenance.value)
-            self.add("inferwatt_tier_energy_joules_total", tier, part.energy_uj)
+            how, half_uj2 = part.provenance.value, round(((part.high_uj - part.low_uj) / 2) ** 2)
+            self.add("inferwatt_energy_split_variance_square_joules_total", (model, server, how), half_uj2)
+            self.add("inferwatt_tier_energy_joules_total", (model, server, energy.tier.value, how), part.energy_uj)
             for name, uj in part.details_uj.items():
                 if name != "marginal":
-                    self.add(_PARTS, (model, server, name, part.provenance.value), uj)
+                    self.add(_PARTS, (model, server, name, how), uj)
+            for reason, uj in wasted_by_reason(request, part).items():
+                self.add("inferwatt_wasted_energy_joules_total", (model, server, reason, how), uj)
         if energy.provenance is not None:
             self._energy_histograms(request, energy, (model, server, energy.provenance.value), end_unix_seconds)
 

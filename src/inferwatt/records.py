@@ -12,6 +12,8 @@ from enum import StrEnum
 HOST = "host"
 """As the device of a `Usage` or an `Activity`: every CPU, DRAM and overhead device of the host alike."""
 UNKNOWN_TENANT = "__unknown__"
+REJECTED_DRAFT = "rejected_draft"
+UNKNOWN_ENDING = "unknown"
 FOLDED_TENANT = "__other__"
 
 
@@ -65,6 +67,23 @@ class Outcome(StrEnum):
     FINISHED = "finished"
     ABORTED = "aborted"
     FAILED = "failed"
+
+
+class Ending(StrEnum):
+    """What ended a request: also why tokens that were computed beyond its end are wasted."""
+
+    EOS = "eos"
+    """The model's end-of-sequence token, or another token at which it was to stop."""
+    LENGTH = "length"
+    STOP_STRING = "stop_string"
+    DISCONNECT = "disconnect"
+    ERROR = "error"
+    OTHER = "other"
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "Ending":
+        """What a newer server or plugin calls otherwise."""
+        return cls.OTHER
 
 
 class Component(StrEnum):
@@ -269,6 +288,13 @@ class Request:
     container: str = ""
     units: Mapping[str, int] = field(default_factory=dict)
     provider: str = ""
+    ending: Ending | None = None
+
+    @property
+    def thrown_away(self) -> dict[str, int]:
+        """Tokens that were computed and that nobody got, by reason: how the request ended, or a rejected draft."""
+        found = {REJECTED_DRAFT: self.rejected_tokens, self.ending or UNKNOWN_ENDING: self.wasted_tokens}
+        return {str(reason): tokens for reason, tokens in found.items() if tokens}
 
 
 @dataclass(frozen=True, slots=True)

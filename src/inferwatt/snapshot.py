@@ -95,7 +95,7 @@ class RequestView:
     """One ended request; low and high are the split's 90% interval, `systematic_ratio` the sensor's, apart.
 
     `details` are joules by what they went for, as far as that is known, and `marginal_joules`. `unsure` is a split that
-    could have come out otherwise by much.
+    could have come out otherwise by much. `thrown_away_tokens` were computed and nobody got them, by reason.
     """
 
     request: str
@@ -121,6 +121,11 @@ class RequestView:
     trace_id: str = ""
     details: Mapping[str, float] = field(default_factory=dict)
     unsure: bool = False
+    recomputed_tokens: int | None = None
+    rejected_tokens: int | None = None
+    wasted_tokens: int | None = None
+    ending: str = ""
+    thrown_away_tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 from inferwatt.attribution.accounts import TickEnergy
+from inferwatt.attribution.split import apportion_few
 from inferwatt.export.catalog import IDLE_EMPTY, IDLE_RESIDENT, OTHER, UNATTRIBUTED, UNLISTED
+from inferwatt.records import EnergyPart, Request
 from inferwatt.snapshot import AccountView
 from inferwatt.units import joules
 
@@ -93,3 +95,11 @@ def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:
         (OTHER, "", tick.other_uj),
         (UNATTRIBUTED, "", tick.unattributed_uj),
     ]
+
+
+def wasted_by_reason(request: Request, part: EnergyPart) -> dict[str, int]:
+    """Return a part's energy of tokens that nobody got, µJ by reason: what each token cost is not told apart."""
+    tokens = request.thrown_away
+    if not (part.wasted_uj and tokens):
+        return {}
+    return dict(zip(tokens, apportion_few(part.wasted_uj, list(tokens.values())), strict=True))

@@ -260,4 +260,9 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         trace_id=request.trace_id,
         details=named_joules(known.details_uj) if known else {},
         unsure=known.is_unsure if known else False,
+        recomputed_tokens=request.recomputed_tokens,
+        rejected_tokens=request.rejected_tokens,
+        wasted_tokens=request.wasted_tokens,
+        ending=request.ending.value if request.ending else "",
+        thrown_away_tokens=request.thrown_away,
     )

@@ -16,6 +16,7 @@ from inferwatt.errors import RecordRejected
 from inferwatt.records import (
     UNKNOWN_TENANT,
     Component,
+    Ending,
     EnergyPart,
     Outcome,
     Provenance,
@@ -154,15 +155,10 @@ def request_to_wire(request: Request) -> Message:
         value = getattr(request, name)
         if value not in (None, "") and (name, value) != ("tenant", UNKNOWN_TENANT):
             wire[name] = value
-    if request.outcome is not None:
-        wire["outcome"] = request.outcome.value
+    wire |= {name: value.value for name in ("outcome", "ending") if (value := getattr(request, name)) is not None}
     if request.chunk_ns:
         wire["chunk_ns"] = list(request.chunk_ns)
-    if request.tags:
-        wire["tags"] = dict(request.tags)
-    if request.units:
-        wire["units"] = dict(request.units)
-    return wire
+    return wire | {name: dict(value) for name in ("tags", "units") if (value := getattr(request, name))}
 
 
 def request_from_wire(wire: object, producer: str = "") -> Request:
@@ -187,6 +183,7 @@ def request_from_wire(wire: object, producer: str = "") -> Request:
     request = Request(
         **known,
         outcome=_outcome(wire.get("outcome")),
+        ending=None if wire.get("ending") is None else Ending(_text("ending", wire["ending"])),
         chunk_ns=_chunks(wire.get("chunk_ns")),
         tags=_small_map("tags", wire.get("tags"), MAX_TAGS, _text),
         units=_small_map("units", wire.get("units"), MAX_UNITS, _integer),

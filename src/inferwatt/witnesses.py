@@ -12,12 +12,14 @@ from inferwatt.engines.plugged import Ends
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.receipts import Receipts
-from inferwatt.records import UNKNOWN_TENANT, Outcome, Request
+from inferwatt.records import UNKNOWN_TENANT, Ending, Outcome, Request
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.wire_steps import End
 
 FORGET_NS = 10 * NS_PER_SECOND
 MAX_ENDS = 16_384
+_ENDS = {"ABORT": (Outcome.ABORTED, Ending.DISCONNECT), "ERROR": (Outcome.FAILED, Ending.ERROR)}
+"""What a front end's word says by itself; with any other a request has ended as its engine says."""
 
 
 @dataclass(slots=True)
@@ -81,12 +83,15 @@ class FrontEnds:
         if end is None:
             return request
         late = max((request.output_tokens or 0) - 1, 0) - max(end.output_tokens - 1, 0)
-        outcome = Outcome.FAILED if end.reason == "ERROR" else Outcome.FINISHED
+        outcome, ending = _ENDS.get(end.reason, (Outcome.FINISHED, request.ending))
+        if end.reason == "STOP" and (late or request.outcome is Outcome.ABORTED):
+            ending = Ending.STOP_STRING
         return replace(
             request,
             output_tokens=end.output_tokens,
             wasted_tokens=(request.wasted_tokens or 0) + late,
-            outcome=Outcome.ABORTED if end.reason == "ABORT" else outcome,
+            outcome=outcome,
+            ending=ending,
         )
 
     def _take(self, request: Request) -> End | None:

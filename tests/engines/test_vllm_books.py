@@ -11,7 +11,7 @@ from inferwatt import wire
 from inferwatt.engines.vllm_books import VllmBooks
 from inferwatt.engines.vllm_courier import encode
 from inferwatt.engines.vllm_recorder import SCHEDULED, UPDATED
-from inferwatt.records import Outcome, Phase, Request, Step
+from inferwatt.records import Ending, Outcome, Phase, Request, Step
 from inferwatt.wire_steps import Same, StepRow, steps_from_wire, steps_message
 from tests.engines.vllm_engine import ScriptedEngine
 
@@ -71,6 +71,9 @@ def test_every_token_is_in_the_books(deeds: list[str], seed: int, is_async: bool
         whole = life.prompt - cached + max(life.given - 1, 0) + beyond
         assert computed[name] == whole or (not life.given and computed[name] < whole)
         assert row.outcome is (Outcome.ABORTED if life.aborted else Outcome.FINISHED)
+        own = Ending.LENGTH if life.given >= life.most else Ending.EOS
+        assert row.ending is (Ending.DISCONNECT if life.aborted else own)
+        assert sum(row.thrown_away.values()) == (row.rejected_tokens or 0) + (row.wasted_tokens or 0)
 
 
 @given(DEEDS, st.integers(0, 2**32), st.booleans())

@@ -10,7 +10,7 @@ from inferwatt.ledger.driver import ApswDriver, Connect, Row, StandardDriver, co
 from inferwatt.ledger.rows import LedgerBatch, RequestRow
 from inferwatt.ledger.schema import PPM
 from inferwatt.ledger.sqlite import Ledger, LedgerConfig
-from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
+from inferwatt.records import Component, Ending, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
 from inferwatt.testing import FakeClock
 
 DRIVERS = (StandardDriver, ApswDriver)
@@ -35,6 +35,7 @@ def rows(draw: st.DrawFn) -> RequestRow:
         draw(maybe), draw(maybe), draw(maybe), draw(st.none() | st.sampled_from(Outcome)), (),
         draw(maybe), draw(maybe), draw(maybe), draw(st.dictionaries(texts, texts, max_size=3)),
         draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(units),
+        ending=draw(st.none() | st.sampled_from(Ending)),
     )  # fmt: skip
     held = st.builds(
         RequestEnergy, st.just(request.request), st.lists(parts, max_size=3).map(tuple), st.sampled_from(Tier),

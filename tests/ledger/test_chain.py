@@ -35,8 +35,8 @@ FORGERIES = {
         "INSERT INTO part SELECT request, 7, component, provenance, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0 FROM part"
         " WHERE request = 6", 2, "rows were changed",
     ),
-    "an added row": ("INSERT INTO request(seq, batch, who, fit, request, response_id, trace_id, outcome, tier, units)"
-                     " VALUES(99, 3, 1, 1, 'x', '', '', '', '', '')", 4, "belong to no batch"),
+    "an added row": ("INSERT INTO request(seq, batch, who, fit, request, response_id, trace_id, outcome, ending, tier,"
+                     " units) VALUES(99, 3, 1, 1, 'x', '', '', '', '', '', '')", 4, "belong to no batch"),
     "a head": ("UPDATE batch SET sum_uj = sum_uj + 1 WHERE seq = 2", 2, "head was changed"),
     "a time": ("UPDATE batch SET unix_ns = 0 WHERE seq = 2", 2, "head was changed"),
     "a link": ("UPDATE batch SET hash = zeroblob(32) WHERE seq = 2", 2, "head was changed"),

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.recording import read
-from inferwatt.records import Outcome, Request, Step, Tier
+from inferwatt.records import Ending, Outcome, Request, Step, Tier
 from tests.real.children import AgentProcess
 from tests.real.ledgers import MOST_ROWS
 from tests.real.pages import get_json, wait_for
 from tests.vllm.load import Told
+
+ENDINGS = {"stop": {Ending.EOS, Ending.STOP_STRING}, "length": {Ending.LENGTH}}
+"""What each `finish_reason` of an answer may be."""
 
 
 @dataclass(slots=True)
@@ -20,6 +23,8 @@ class Kept:
 
     rows: dict[str, list[Request]] = field(default_factory=lambda: defaultdict(list))
     computed: Counter[str] = field(default_factory=Counter)
+    counted: Counter[str] = field(default_factory=Counter)
+    """Tokens that nobody got, by reason, as the metrics had them."""
     tiers: Counter[Tier | None] = field(default_factory=Counter)
     overlaps: int = 0
     gaps: int = 0
@@ -34,6 +39,8 @@ def kept(agent: AgentProcess, recording: Path | None = None) -> Kept:
         for row in reader.requests(MOST_ROWS):
             found.rows[row.request.trace_id].append(row.request)
             found.tiers[row.energy.tier if row.energy else None] += 1
+        for (_, _, reason), tokens in reader.counters().get("inferwatt_wasted_tokens_total", {}).items():
+            found.counted[reason] += round(tokens)
     finally:
         reader.close()
     reach: dict[str, int] = {}
@@ -88,6 +95,23 @@ def assert_law(found: Kept) -> None:
         is_short = row.outcome is Outcome.ABORTED and not row.output_tokens
         assert computed <= whole if is_short else computed == whole, (row, computed)
     assert found.overlaps == found.gaps == 0
+
+
+def assert_endings(found: Kept, told: list[Told]) -> None:
+    """What ended each request is what its client was told, or did; what was wasted of it has that reason."""
+    for one in told:
+        for row in found.rows[one.request_id]:
+            if row.outcome is Outcome.ABORTED:
+                assert row.ending is Ending.DISCONNECT, (one, row)
+            elif one.finish and one.answers == 1:
+                assert row.ending in ENDINGS[one.finish], (one, row)
+            assert one.kind == "stop" or row.ending is not Ending.STOP_STRING, (one, row)
+    assert found.counted == by_reason(found)
+
+
+def by_reason(found: Kept) -> Counter[str]:
+    """Return the tokens that nobody got, by reason, of all rows."""
+    return sum((Counter(row.thrown_away) for rows in found.rows.values() for row in rows), Counter[str]())
 
 
 def summed(found: Kept, name: str) -> int:

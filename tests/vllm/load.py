@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tests.vllm.server import MODEL
 
-KINDS = ("plain", "stream", "prefix", "two", "stop", "leaves_decode", "leaves_prefill")
+KINDS = ("plain", "stream", "prefix", "two", "stop", "token", "leaves_decode", "leaves_prefill")
 PREFIX = "The energy of a request is what its tokens cost, and a shared prefix costs only once. " * 4
 LETTERS = list("etao")
 LEAVES_AFTER_CHUNKS = 8
@@ -138,6 +138,8 @@ def _body(told: Told, rng: random.Random) -> dict[str, object]:
     body["messages"] = [{"role": "user", "content": words[: 120 if told.kind == "leaves_decode" else 850]}]
     if told.kind == "stop":
         body |= {"stop": LETTERS, "max_tokens": 400}
+    if told.kind == "token":
+        body |= {"stop_token_ids": list(range(30)), "min_tokens": 2}  # a tenth of all there are
     if told.kind in {"stream", "leaves_decode"}:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     if told.has_left:
@@ -153,6 +155,7 @@ def _read_stream(told: Told, answer: http.client.HTTPResponse) -> None:
         if event.get("usage"):
             _usage(told, event["usage"])
         told.chunks += bool(event["choices"])
+        told.finish = next((one["finish_reason"] for one in event["choices"] if one["finish_reason"]), told.finish)
         if told.kind == "leaves_decode" and told.chunks > LEAVES_AFTER_CHUNKS:
             return
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.engines.vllm_recorder import ADDED, FINISHED, SCHEDULED, Event
 from inferwatt.engines.vllm_sequences import Sequence
-from inferwatt.records import Outcome, Request
+from inferwatt.records import Ending, Outcome, Request
 from inferwatt.wire_steps import Same, StepRow
 
 MAX_PENDING = 64
@@ -20,8 +20,19 @@ MAX_PENDING = 64
 MAX_WEIGHT = 24_000
 """Members of whole steps in a message: with numbers of 15 digits in all, well below a frame's 1 MiB."""
 MAX_ROWS = 2048
-_ABORTED = frozenset({"FINISHED_ABORTED", "ABORT"})
-_FAILED = frozenset({"FINISHED_ERROR", "ERROR"})
+ENDS = {
+    "STOP": (Outcome.FINISHED, Ending.EOS),
+    "LENGTH": (Outcome.FINISHED, Ending.LENGTH),
+    "ABORT": (Outcome.ABORTED, Ending.DISCONNECT),
+    "ERROR": (Outcome.FAILED, Ending.ERROR),
+    "FINISHED_STOPPED": (Outcome.FINISHED, Ending.EOS),
+    "FINISHED_LENGTH_CAPPED": (Outcome.FINISHED, Ending.LENGTH),
+    "FINISHED_ABORTED": (Outcome.ABORTED, Ending.DISCONNECT),
+    "FINISHED_ERROR": (Outcome.FAILED, Ending.ERROR),
+}
+"""How a request ended, by what vLLM calls it: the reason of an output, or the state that it was put into from outside.
+Any other is an end like any (`Ending.OTHER`). An abort is a client that left, unless its front end says otherwise: a
+stop string is found there."""
 
 
 class _Pending(NamedTuple):
@@ -231,7 +242,7 @@ class VllmBooks:
         if one.cached is not None and one.prompt is not None:
             known = {"cached_tokens": min(one.cached, one.prompt)}
         if one.end_ns is not None:
-            known["outcome"] = _outcome(one.outcome)
+            known["outcome"], known["ending"] = _ended(one)
             known |= {"cached_tokens": known.get("cached_tokens", 0), "output_tokens": one.output}
             known |= {f"{name}_tokens": getattr(one, name) for name in ("recomputed", "rejected", "wasted")}
         return Request(
@@ -247,10 +258,10 @@ class VllmBooks:
         )
 
 
-def _outcome(how: str) -> Outcome:
-    if how in _FAILED:
-        return Outcome.FAILED
-    return Outcome.ABORTED if how in _ABORTED else Outcome.FINISHED
+def _ended(one: Sequence) -> tuple[Outcome, Ending | None]:
+    """Return how a sequence ended; what gives no token (an embedding) has no token at which it ends."""
+    outcome, ending = ENDS.get(one.outcome, (Outcome.FINISHED, Ending.OTHER))
+    return outcome, None if outcome is Outcome.FINISHED and not one.output else ending
 
 
 def _got(result: Any) -> dict[str, _Got]:

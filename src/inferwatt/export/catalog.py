@@ -5,10 +5,20 @@ a label are disjoint, so that a sum over all of them means something; no label t
 `CATALOG[name].labels` is the order of the label values in `Snapshot.values[name]` and `Snapshot.histograms[name]`.
 """
 
-from collections.abc import Iterable
-
 from inferwatt.export.estimated import ESTIMATED
-from inferwatt.export.metric import MICRO, NANO, Kind, Metric, bucket_index, counter, doubling, gauge, histogram, info
+from inferwatt.export.metric import (
+    MICRO,
+    NANO,
+    Kind,
+    Metric,
+    bucket_index,
+    catalogue,
+    counter,
+    doubling,
+    gauge,
+    histogram,
+    info,
+)
 
 __all__ = ["CATALOG", "Kind", "Metric", "bucket_index"]
 
@@ -26,8 +36,6 @@ CACHE_NONE = "none"
 CACHE_READ = "read"
 """Prompt tokens that were computed, and those reused: the two sum to the prompt."""
 
-TOKEN_KINDS = ("prompt", "output")
-
 REQUEST_JOULES = doubling(0.1, 21)
 """0.1 J to 105 kJ."""
 TOKEN_JOULES = doubling(0.0001, 21)
@@ -39,7 +47,6 @@ GAP_SECONDS = doubling(0.0005, 15)
 
 _MODEL = ("model_name", "server")
 _DEVICE = ("device", "domain", "provenance")
-
 
 _HARDWARE = (
     counter(
@@ -62,9 +69,7 @@ _HARDWARE = (
         "ratio",
     ),
     info(
-        "inferwatt_device_info",
-        "What the device is; join on device.",
-        ("device", "vendor", "model", "driver", "uuid"),
+        "inferwatt_device_info", "What the device is; join on device.", ("device", "vendor", "model", "driver", "uuid")
     ),
     counter(
         "inferwatt_device_bridged_energy_joules_total",
@@ -141,6 +146,20 @@ _WORK = (
         "tokens",
     ),
     counter("inferwatt_output_tokens_total", "Output tokens.", _MODEL, "tokens"),
+    counter(
+        "inferwatt_wasted_tokens_total",
+        "Tokens that were computed and that nobody got, by reason: beyond the request's end (eos, length, stop_string, "
+        "disconnect, error, other, unknown), or a rejected_draft of speculative decoding. They are no output tokens.",
+        (*_MODEL, "reason"),
+        "tokens",
+    ),
+    counter(
+        "inferwatt_wasted_energy_joules_total",
+        "Energy of those tokens, by the same reasons: part wasted of inferwatt_request_part_energy_joules_total.",
+        (*_MODEL, "reason", "provenance"),
+        "joules",
+        MICRO,
+    ),
     counter("inferwatt_requests_total", "Ended requests by outcome.", (*_MODEL, "outcome")),
     gauge("inferwatt_open_requests", "Requests that have begun and not ended.", _MODEL),
     counter(
@@ -274,22 +293,6 @@ _PROCESS = (
     gauge("process_open_fds", "Open file descriptors of this process."),
     gauge("process_max_fds", "Limit of open file descriptors of this process."),
 )
-
-
-def catalogue(metrics: Iterable[Metric]) -> dict[str, Metric]:
-    """Return the metrics by name, in their order.
-
-    Raises:
-        ValueError: two metrics have one name, here or in OpenMetrics.
-    """
-    by_name: dict[str, Metric] = {}
-    families: set[str] = set()
-    for metric in metrics:
-        if metric.family in families:
-            raise ValueError(f"two metrics are named {metric.family}")
-        families.add(metric.family)
-        by_name[metric.name] = metric
-    return by_name
 
 
 CATALOG = catalogue((*_HARDWARE, *_WORK, *ESTIMATED, *_HEALTH, *_PROCESS))

@@ -1,6 +1,7 @@
 """What a metric is: a family's name, kind, help, labels, unit and buckets, as data. Pure."""
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -69,3 +70,19 @@ def histogram(name: str, text: str, labels: tuple[str, ...], unit: str, buckets:
 def info(name: str, text: str, labels: tuple[str, ...]) -> Metric:
     """Return a family whose labels are what it says."""
     return Metric(name, Kind.INFO, text, labels)
+
+
+def catalogue(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    """Return the metrics by name, in their order.
+
+    Raises:
+        ValueError: two metrics have one name, here or in OpenMetrics.
+    """
+    by_name: dict[str, Metric] = {}
+    families: set[str] = set()
+    for metric in metrics:
+        if metric.family in families:
+            raise ValueError(f"two metrics are named {metric.family}")
+        families.add(metric.family)
+        by_name[metric.name] = metric
+    return by_name

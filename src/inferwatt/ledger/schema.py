@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from inferwatt.ledger.chain import content_bytes, content_hash
 from inferwatt.ledger.rows import REQUEST_ACCOUNT, HourKey, HourValue, RequestRow
-from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
+from inferwatt.records import Component, Ending, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
 from inferwatt.units import NS_PER_SECOND
 
 HOUR_SECONDS: Final = 3600
@@ -22,7 +22,7 @@ NS_PER_HOUR: Final = HOUR_SECONDS * NS_PER_SECOND
 PPM: Final = 1_000_000
 
 WHO_COLUMNS: Final = ("producer", "engine", "server", "model", "tenant", "namespace", "pod", "container", "tags")
-TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "tier", "units")
+TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "ending", "tier", "units")
 INT_COLUMNS: Final = (
     "arrival_ns", "first_token_ns", "end_ns", "arrival_unix_ns", "end_unix_ns",
     "prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens",
@@ -131,7 +131,8 @@ _WHO = attrgetter(
     "request.namespace", "request.pod", "request.container", "request.tags",
 )  # fmt: skip
 _FIELDS = attrgetter(
-    "request.request", "request.response_id", "request.trace_id", "request.outcome", "energy", "request.units", "fit",
+    "request.request", "request.response_id", "request.trace_id", "request.outcome", "request.ending", "energy",
+    "request.units", "fit",
     "request.arrival_ns", "request.first_token_ns", "request.end_ns", "arrival_unix_ns", "end_unix_ns",
     "request.prompt_tokens", "request.cached_tokens", "request.output_tokens",
     "request.recomputed_tokens", "request.rejected_tokens", "request.wasted_tokens", "corrects",
@@ -164,10 +165,11 @@ def encode(rows: Sequence[RequestRow], first_row: int, batch: int) -> Encoded:
         struct.error: an integer does not fit 64 bits.
     """
     whos = [(*who[:-1], tags_text(who[-1])) for who in map(_WHO, rows)]
-    ids, responses, traces, outcomes, energies, units, fits, *ints = zip(*map(_FIELDS, rows), strict=True)
+    ids, responses, traces, outcomes, endings, energies, units, fits, *ints = zip(*map(_FIELDS, rows), strict=True)
     texts = [
         ids, responses, traces,
         ["" if outcome is None else outcome._value_ for outcome in outcomes],
+        ["" if ending is None else ending._value_ for ending in endings],
         ["" if energy is None else energy.tier._value_ for energy in energies],
         [units_text(counts) for counts in units],
     ]  # fmt: skip
@@ -209,7 +211,7 @@ def part_row(seq: int, position: int, part: EnergyPart) -> tuple[Any, ...]:
 def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow:
     """Turn a row of SELECT_ROWS and its parts back into the record that was handed in."""
     seq, _, producer, engine, server, model, tenant, namespace, pod, container, tags, *texts = row[:_INTS_AT]
-    request, response_id, trace_id, outcome, tier, units, fit = texts
+    request, response_id, trace_id, outcome, ending, tier, units, fit = texts
     arrival, first, end, arrival_unix, end_unix, prompt, cached, output, *more = row[_INTS_AT:]
     recomputed, rejected, wasted, corrects = more
     energy = RequestEnergy(request, tuple(map(_part_record, parts)), Tier(tier), final=True) if tier else None
@@ -218,7 +220,7 @@ def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow
             request, engine, model, tenant, arrival, first, end, prompt, cached, output,
             Outcome(outcome) if outcome else None, (), recomputed, rejected, wasted,
             json.loads(tags), response_id, trace_id, producer, namespace, pod, container,
-            json.loads(units) if units else {},
+            json.loads(units) if units else {}, ending=Ending(ending) if ending else None,
         ),
         energy, server, end_unix, arrival_unix, corrects, seq, fit,
     )  # fmt: skip

@@ -49,7 +49,7 @@ KNOWN_STATES = {
     "FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_ABORTED", "FINISHED_IGNORED", "FINISHED_ERROR",
     "FINISHED_REPETITION",
 }  # fmt: skip
-TOLD_APART = vllm_books._ABORTED | vllm_books._FAILED
+TOLD_APART = vllm_books.ENDS.keys()
 
 
 def breaks(vllm: Vllm) -> list[Break]:

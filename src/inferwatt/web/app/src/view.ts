@@ -72,6 +72,11 @@ export interface RequestView {
   trace_id: string;
   details: Record<string, number>;
   unsure: boolean;
+  recomputed_tokens: number | null;
+  rejected_tokens: number | null;
+  wasted_tokens: number | null;
+  ending: string;
+  thrown_away_tokens: Record<string, number>;
 }
 
 export interface Lack {
