@@ -4,6 +4,8 @@ import time
 from array import array
 from typing import TYPE_CHECKING, Protocol
 
+from inferwatt.traceparent import current_span, traceparent_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -49,7 +51,8 @@ class RequestHandle:
     """A request: `with` or `async with` around the call, or `start()` and `finish()`.
 
     Leaving by an exception makes it `failed`; by what is no `Exception` (cancellation, a closed generator, Ctrl-C)
-    `aborted`. `response_id` and `trace_id`, how others call it, and `model` may be set at any time before the end.
+    `aborted`. `response_id` and `trace_id`, how others call it, and `model` may be set at any time before the end, and
+    `traceparent`, which is the host's current span where it has one.
     """
 
     __slots__ = (
@@ -71,6 +74,7 @@ class RequestHandle:
         "name",
         "response_id",
         "trace_id",
+        "traceparent",
     )
 
     def __init__(
@@ -92,6 +96,7 @@ class RequestHandle:
         self._provider = provider
         self.response_id = ""
         self.trace_id = ""
+        self.traceparent = ""
         self._start_ns = 0
         self._first_ns: int | None = None
         self.end_ns: int | None = None
@@ -111,6 +116,7 @@ class RequestHandle:
         """Note the time of arrival; a second start is ignored."""
         if not self._start_ns:
             self._start_ns = _now_ns()
+            self.traceparent = self.traceparent or traceparent_of(current_span())
             self._sink.changed(self)
         return self
 
@@ -231,6 +237,7 @@ class RequestHandle:
             tags=self._clean_tags(),
             response_id=self._text(self.response_id, "response_id"),
             trace_id=self._text(self.trace_id, "trace_id"),
+            traceparent=self._text(self.traceparent, "traceparent"),
             producer=self._sink.producer,
             provider=self._text(self._provider, "provider"),
         )

@@ -262,6 +262,7 @@ class Request:
     internal id, unique per producer; `response_id` and `trace_id` are what others call it.
     `namespace`, `pod` and `container` are where it was served; `units` is work that is not tokens (`{"images": 2}`).
     `provider` is the managed API that served it: no device here did, its joules are estimated.
+    `traceparent` is its caller's span, as the W3C's header has it; the ledger does not keep it.
     """
 
     request: str
@@ -288,6 +289,7 @@ class Request:
     container: str = ""
     units: Mapping[str, int] = field(default_factory=dict)
     provider: str = ""
+    traceparent: str = ""
     ending: Ending | None = None
 
     @property

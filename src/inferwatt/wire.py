@@ -37,7 +37,10 @@ MAX_INTEGER = 2**63 - 1
 
 Message = dict[str, Any]
 
-_TEXT = ("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container", "provider")
+_TEXT = (
+    *("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container", "provider"),
+    "traceparent",
+)
 _TIMES = ("arrival_ns", "first_token_ns", "end_ns")
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
 REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")

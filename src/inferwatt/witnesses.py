@@ -29,21 +29,26 @@ class Known:
     incoming: Incoming
     tenant: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    traceparent: str = ""
 
     def with_others(self) -> Incoming:
         """Return its newest record with what others have added."""
-        if not (self.tenant or self.tags):
+        if not (self.tenant or self.tags or self.traceparent):
             return self.incoming
         request = self.incoming.request
-        request = replace(request, tenant=self.tenant or request.tenant, tags={**request.tags, **self.tags})
+        above = self.traceparent or request.traceparent
+        tags = {**request.tags, **self.tags}
+        request = replace(request, tenant=self.tenant or request.tenant, tags=tags, traceparent=above)
         return replace(self.incoming, request=request)
 
     def hear(self, said: Request) -> bool:
         """Take what a client tells of it; return whether that is news."""
         tenant = "" if said.tenant == UNKNOWN_TENANT else said.tenant
-        if not (tenant and tenant != self.tenant) and said.tags.items() <= self.tags.items():
+        is_known = self.traceparent or not said.traceparent
+        if not (tenant and tenant != self.tenant) and said.tags.items() <= self.tags.items() and is_known:
             return False
         self.tenant, self.tags = tenant or self.tenant, {**self.tags, **said.tags}
+        self.traceparent = self.traceparent or said.traceparent
         return True
 
 

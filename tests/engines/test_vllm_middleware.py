@@ -105,6 +105,14 @@ def test_a_name_is_given_where_there_is_none(
     assert told.object()["id"] == (got or "chatcmpl-a")
 
 
+def test_the_record_is_below_its_callers_span(app: Middleware, agent: Agent) -> None:
+    """Trace context goes along as its header has it."""
+    header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ask(app, {}, CHAT, {"traceparent": header})
+
+    assert ended(agent).traceparent == header
+
+
 def test_what_was_told_of_a_stream_is_in_its_last_data(app: Middleware, agent: Agent) -> None:
     """The rest is as it was, and the head says the id alone."""
     pieces = [TOKEN, TOKEN, END, DONE]

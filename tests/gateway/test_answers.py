@@ -275,4 +275,6 @@ def test_trace_context_and_tags_go_along(gateway: Gateway, server: StandIn, desk
     assert answer.name == "mine-1"
     assert (seen["traceparent"], seen["tracestate"], seen["x-request-id"]) == (trace, "a=b", "mine-1")
     assert "x-inferwatt-tags" not in seen
-    assert desk.ended("mine-1").tags == {"team": "red", "task": "x", "trace_id": "0af7651916cd43dd8448eb211c80319c"}
+    record = desk.ended("mine-1")
+    assert record.tags == {"team": "red", "task": "x", "trace_id": "0af7651916cd43dd8448eb211c80319c"}
+    assert record.traceparent == trace

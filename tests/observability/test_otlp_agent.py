@@ -145,3 +145,23 @@ def test_a_restart_begins_at_zero_and_loses_nothing(tmp_path: Path, monkeypatch:
 
     assert len(starts) == 2
     assert kept_uj > 0
+
+
+def test_a_span_is_below_its_callers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host's current span is the parent, in its trace; a trace that is not kept has no span of ours."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    tracer = pytest.importorskip("opentelemetry.sdk.trace").TracerProvider().get_tracer("test")
+    unsampled = trace.NonRecordingSpan(trace.SpanContext(0xA, 0xB, is_remote=True, trace_flags=trace.TraceFlags(0)))
+    with collecting(tmp_path) as collector:
+        with metering(tmp_path, OtlpConfig(collector.endpoint("grpc"), "grpc", period_seconds=0.3), monkeypatch):
+            with trace.use_span(unsampled):
+                work(0.1)
+            with tracer.start_as_current_span("outer") as outer:
+                work(0.1)
+        wait_until(lambda: collector.came.spans)
+        (span,) = collector.came.spans
+    above = outer.get_span_context()
+
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (f"{above.trace_id:032x}", f"{above.span_id:016x}")
+    assert span.span_id != span.parent_span_id
+    assert len(kept(tmp_path)[1]) == 2

@@ -1,12 +1,12 @@
 """What an ended call took, and who is told: its caller, the span around it, the agent. Nobody is waited for."""
 
 import os
-import sys
 import time
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from inferwatt import traceparent
 from inferwatt.clients.calls import EMISSIONS, PENDING, UNKNOWN, CallEnergy
 from inferwatt.clients.estimator import estimate
 from inferwatt.clients.hosts import is_own, provider_of
@@ -146,8 +146,7 @@ def _text(value: object) -> str:
 
 def current_span() -> Any:  # noqa: ANN401 - OpenTelemetry's, where the host has loaded it
     """Return the span that is recorded now; None without one."""
-    trace = sys.modules.get("opentelemetry.trace")
-    span = trace.get_current_span() if trace is not None else None
+    span = traceparent.current_span()
     return span if span is not None and span.is_recording() else None
 
 
@@ -179,7 +178,7 @@ def tell_agent(call: "Call", took: CallEnergy, now_ns: int) -> None:
         tags=block.tags if block else None,
         request_id=took.response_id,
     )
-    handle.trace_id = _trace_id(call.span)
+    handle.trace_id, handle.traceparent = _trace_id(call.span), traceparent.traceparent_of(call.span)
     handle.usage(prompt=took.prompt_tokens, cached=took.cached_tokens, output=took.output_tokens)
     handle.finished(call.started_ns, call.first_ns, now_ns, took.outcome)
 

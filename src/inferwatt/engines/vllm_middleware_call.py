@@ -30,6 +30,7 @@ MOST_READ_BYTES = 1 << 20
 """A request's body beyond this is not looked into, an answer's is passed on as it comes."""
 MOST_ANSWERS = 1024
 REQUEST_ID = b"x-request-id"
+TRACEPARENT = b"traceparent"
 _NAMES_ITSELF = re.compile(rb'"request_id"\s*:')
 """vLLM's own field of a request's body, over which a header would stand."""
 _ASKS_FOR_SEVERAL = re.compile(rb'"n"\s*:|"prompt"\s*:\s*\[')
@@ -105,13 +106,17 @@ class Call:
         """Take a request that is whole; where its client gave it no name it gets one, so that the agent finds it."""
         if _ASKS_FOR_SEVERAL.search(body):
             self._answers, self._prompts = _several(body)
-        name = next((value for key, value in self._scope["headers"] if key.lower() == REQUEST_ID), None)
+        name, above = self._header(REQUEST_ID), self._header(TRACEPARENT)
         if name is None and self._names and body and not _NAMES_ITSELF.search(body):
             name = os.urandom(16).hex().encode()
             self._scope["headers"] = [*self._scope["headers"], (REQUEST_ID, name)]
         if name is not None and self._names:
             self._handle.trace_id = name.decode("latin-1")
+        self._handle.traceparent = (above or b"").decode("latin-1")
         self._handle.start()
+
+    def _header(self, name: bytes) -> bytes | None:
+        return next((value for key, value in self._scope["headers"] if key.lower() == name), None)
 
     # What is answered.
 

@@ -135,9 +135,29 @@ class Otlp:
         providers = _Sources(batch.snapshot).providers
         left = [row for row in batch.requests if (row.request.producer, row.request.request) not in self._told]
         for part in parts(left, MOST_SPANS):
-            spans = [span_of(row, providers.get(row.server, ""), self._resource, self._scope) for row in part]
-            sending.send(self._wire, SPANS, encode_spans(spans), len(part))
+            found = [self._span(row, providers.get(row.server, "")) for row in part]
+            spans = [span for span in found if span is not None]
+            if spans:
+                sending.send(self._wire, SPANS, encode_spans(spans), len(spans))
             self._told |= {(row.request.producer, row.request.request) for row in part}
+
+    def _span(self, row: RequestRow, provider: str) -> ReadableSpan | None:
+        """Return an ended request as a span, with its real times; None where its caller's trace is not kept."""
+        context, request = context_of(row.request), row.request
+        if not context.is_sampled:
+            return None
+        return ReadableSpan(
+            f"inference {request.model}".rstrip(),
+            SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=SAMPLED),
+            SpanContext(context.trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
+            self._resource,
+            attributes_of_request(row, provider),
+            kind=SpanKind.SERVER,
+            status=Status(StatusCode.ERROR if request.outcome is Outcome.FAILED else StatusCode.UNSET),
+            start_time=min(row.arrival_unix_ns or row.end_unix_ns, row.end_unix_ns),
+            end_time=row.end_unix_ns,
+            instrumentation_scope=self._scope,
+        )
 
     def _note(self, sending: "_Sending") -> None:
         """Say once why something was refused: the outlet knows only how much."""
@@ -195,23 +215,6 @@ def data_point(point: Point, unix_ns: int, sources: _Sources) -> NumberDataPoint
     is_count = metric.kind is Kind.COUNTER and not metric.decimals
     value = int(gained) if is_count else gained / 10**metric.decimals
     return NumberDataPoint(attributes, point.since_unix_ns, unix_ns, value)
-
-
-def span_of(row: RequestRow, provider: str, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
-    """Return an ended request as a span, with its real times."""
-    context, request = context_of(row.request), row.request
-    return ReadableSpan(
-        f"inference {request.model}".rstrip(),
-        SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=SAMPLED),
-        SpanContext(context.trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
-        resource,
-        attributes_of_request(row, provider),
-        kind=SpanKind.SERVER,
-        status=Status(StatusCode.ERROR if request.outcome is Outcome.FAILED else StatusCode.UNSET),
-        start_time=min(row.arrival_unix_ns or row.end_unix_ns, row.end_unix_ns),
-        end_time=row.end_unix_ns,
-        instrumentation_scope=scope,
-    )
 
 
 def parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:

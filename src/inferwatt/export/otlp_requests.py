@@ -13,22 +13,31 @@ from inferwatt.records import UNKNOWN_TENANT, Request, RequestEnergy
 from inferwatt.units import named_joules, seconds
 
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+_ABOVE: Final = re.compile(r"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+"""W3C Trace Context, level 1; what a later version has more is left out."""
 Value = str | int | float
 
 
 class Context(NamedTuple):
-    """The ids of a span; `parent_id` is 0 where nobody is known above it."""
+    """The ids of a span; `parent_id` is 0 where nobody is known above it. What is not sampled is told to nobody."""
 
     trace_id: int
     span_id: int
     parent_id: int
+    is_sampled: bool
 
 
 def context_of(request: Request) -> Context:
-    """Return the ids of a request's span; a name that its caller gave it and that could be a trace's is its trace."""
+    """Return where a request's span belongs: below its caller's, which also says whether the trace is kept.
+
+    Without a caller's span a name that the call was given and that could be a trace's is its trace.
+    """
     own = sha256(f"{request.producer}\0{request.request}".encode()).hexdigest()
+    span_id = int(own[32:48], 16)
+    if (above := _ABOVE.fullmatch(request.traceparent)) is not None:
+        return Context(int(above[1], 16), span_id, int(above[2], 16), bool(int(above[3], 16) & 1))
     trace = request.trace_id if _TRACE.fullmatch(request.trace_id) else own[:32]
-    return Context(int(trace, 16), int(own[32:48], 16), 0)
+    return Context(int(trace, 16), span_id, 0, True)
 
 
 def attributes_of(row: RequestRow, provider: str) -> dict[str, Value]:

@@ -155,7 +155,9 @@ class Gateway:
         name, tags = headers.request_id(visit.told) or os.urandom(16).hex(), headers.tags(visit.told)
 
         def opened(upstream: Upstream) -> RequestHandle:
-            return self._opened(upstream, name, asked.model, tags, visit.tenant)
+            handle = self._opened(upstream, name, asked.model, tags, visit.tenant)
+            handle.traceparent = visit.told.get("traceparent", "")
+            return handle.start()
 
         await self._pass(Call(name, asked, opened, self._terms, tags), serving, visit)
 
@@ -169,7 +171,7 @@ class Gateway:
         handle = RequestHandle(self._desk, number, model, tenant, upstream.engine, tags, upstream.config.provider)
         handle.trace_id = name
         self._recent.add(name, tenant, handle)
-        return handle.start()
+        return handle
 
     async def _pass(self, call: Call, serving: list[Upstream], visit: Visit) -> None:
         limits = self._config.limits

@@ -108,6 +108,7 @@ class Reader:
             outcome=Outcome.FAILED if span.has_failed or "error.type" in said else Outcome.FINISHED,
             response_id=_text(said.get("gen_ai.response.id")),
             trace_id=_text(span.trace_id),
+            traceparent=f"00-{span.trace_id}-{span.span_id}-01",
             producer=PRODUCER,
             provider=provider,
         )

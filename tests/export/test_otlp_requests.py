@@ -1,0 +1,66 @@
+"""What the span of a request says, and where it belongs."""
+
+from dataclasses import replace
+
+import pytest
+
+from inferwatt.export.otlp_requests import Context, attributes_of, context_of
+from inferwatt.records import UNKNOWN_TENANT, Request
+
+from .figures import row
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+REQUEST = Request("r1", producer="p")
+
+
+def test_a_span_is_below_its_callers() -> None:
+    """Trace and parent are the header's; the flag says whether the trace is kept."""
+    kept = context_of(replace(REQUEST, traceparent=f"00-{TRACE}-{SPAN}-01"))
+    left = context_of(replace(REQUEST, traceparent=f"00-{TRACE}-{SPAN}-00"))
+
+    assert kept == Context(int(TRACE, 16), kept.span_id, int(SPAN, 16), is_sampled=True)
+    assert left == kept._replace(is_sampled=False)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "nonsense",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+    ],
+)
+def test_what_is_no_header_has_no_parent(header: str) -> None:
+    """It is a trace of its own, and the same one when it is sent again."""
+    context = context_of(replace(REQUEST, traceparent=header))
+
+    assert context == context_of(REQUEST)
+    assert context.parent_id == 0
+    assert context.trace_id > 0 < context.span_id
+    assert context != context_of(replace(REQUEST, producer="q"))
+
+
+def test_a_name_that_could_be_a_traces_is_its_trace() -> None:
+    """Who called with a trace's id as the name finds the span there."""
+    assert context_of(replace(REQUEST, trace_id=TRACE)).trace_id == int(TRACE, 16)
+    assert context_of(replace(REQUEST, trace_id="chatcmpl-1")) == context_of(REQUEST)
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    """No energy, tokens or tenant: nothing of them, never a zero or a word for it."""
+    bare = replace(row("r1"), energy=None, request=Request("r1", prompt_tokens=0, tenant=UNKNOWN_TENANT), server="")
+
+    assert attributes_of(bare, "") == {"gen_ai.usage.input_tokens": 0, "inferwatt.request_id": "r1"}
+
+
+def test_the_joules_are_those_of_the_row() -> None:
+    """In joules, by component too; who served it is its own server's kind unless a managed API did."""
+    found = attributes_of(row("r1", 2_500_001), "vllm")
+    managed = attributes_of(replace(row("r1"), request=Request("r1", provider="openai")), "vllm")
+
+    assert found["inferwatt.energy_joules"] == found["inferwatt.accelerator_joules"] == 2.500001
+    assert (found["inferwatt.provenance"], found["inferwatt.state"]) == ("measured", "final")
+    assert (found["gen_ai.provider.name"], managed["gen_ai.provider.name"]) == ("vllm", "openai")
