@@ -37,7 +37,7 @@ def test_opentelemetry_is_asked_only_where_it_is_loaded(monkeypatch: pytest.Monk
 
 
 def test_an_engines_request_is_below_the_span_that_its_client_tells() -> None:
-    """vLLM's own record knows of none; the first that is told stands, and is news once."""
+    """The engine knows of none; the first that is told stands, and is news once."""
     known = Known(Incoming("vllm", 1, 1, Request("vllm:a"), 0))
     told = Request("sdk:1", traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
 

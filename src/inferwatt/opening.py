@@ -13,7 +13,7 @@ from inferwatt.answers import Answers
 from inferwatt.clock import Clock
 from inferwatt.engines.session import Incoming
 from inferwatt.errors import ConfigError, LedgerRetry, Unavailable
-from inferwatt.export.exporter import About
+from inferwatt.export.exporter import About, of_kubernetes
 from inferwatt.export.exporters import open_all
 from inferwatt.export.outlet import Outlets
 from inferwatt.export.process import read_process
@@ -140,7 +140,8 @@ def open_outlets(
         InferwattError: one is configured wrong, or its extra is not installed.
     """
     switches = Switches(settings.export.families_off, settings.export.labels_off)
-    exporters, lacks = open_all(settings.export, About(host, __version__, started_unix_ns))
+    about = About(host, __version__, started_unix_ns, of_kubernetes(os.environ))
+    exporters, lacks = open_all(settings.export, about)
 
     def shown() -> Snapshot:
         return switches.shown(snapshot())

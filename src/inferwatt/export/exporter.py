@@ -7,9 +7,9 @@ Exporters are found through the entry-point group `inferwatt.exporters`, ours in
 `open_exporter(settings: ExportConfig, about: About) -> Exporter | None`, None where it is not configured.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from inferwatt.errors import InferwattError
 from inferwatt.export.settings import ExportConfig
@@ -44,6 +44,20 @@ class About:
     version: str
     started_unix_ns: int
     attributes: tuple[tuple[str, str], ...] = ()
+
+
+_OF_KUBERNETES: Final = {
+    "k8s.node.name": "INFERWATT_NODE_NAME",
+    "k8s.namespace.name": "INFERWATT_NAMESPACE",
+    "k8s.pod.name": "INFERWATT_POD",
+    "k8s.container.name": "INFERWATT_CONTAINER",
+}
+
+
+def of_kubernetes(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return where this process runs, as the downward API was asked to say."""
+    found = ((name, environment.get(variable, "")) for name, variable in _OF_KUBERNETES.items())
+    return tuple((name, value) for name, value in found if value)
 
 
 @dataclass(frozen=True, slots=True)
