@@ -19,13 +19,16 @@ from inferwatt.records import (
     Fit,
     Model,
     Outcome,
+    Phase,
     Provenance,
     Reading,
     Request,
+    Step,
     Sums,
     Usage,
 )
 from inferwatt.replay import replay
+from inferwatt.settled import Settled
 
 SECOND = 1_000_000_000
 MS = 1_000_000
@@ -125,11 +128,12 @@ def test_a_requests_joules_are_its_servers_share() -> None:
     run(metering, 2, shares={7: 0.5, 8: 0.25}, other=0.25)
     metering.finish()
 
-    ticks, [(_, energy)] = metering.take()
+    settled = metering.take()
+    [(_, energy)] = settled.requests
     assert energy.energy_uj == pytest.approx(150e6)
     assert accounts(metering) == pytest.approx({"requests": 150.0, "other": 50.0})
-    assert sum(tick.energy_uj for tick in ticks) == sum(metering.books.values[ENERGY].values()) == 200_000_000
-    assert metering.take() == ([], [])
+    assert sum(tick.energy_uj for tick in settled.ticks) == sum(metering.books.values[ENERGY].values()) == 200_000_000
+    assert metering.take() == Settled()
 
 
 def test_a_model_has_the_name_that_its_server_gives_it() -> None:
@@ -174,7 +178,7 @@ def test_a_lost_producers_open_requests_end_as_aborted() -> None:
     metering.producer_gone("p", round(1.5 * SECOND))
     run(metering, 3, shares={7: 1.0})
 
-    _, final = metering.take()
+    final = metering.take().requests
     ends = {r.request: (r.outcome, r.end_ns) for r, _ in final}
     aborted, finished = Outcome.ABORTED, Outcome.FINISHED
     assert ends == {"left": (aborted, 1.5 * SECOND), "young": (aborted, 1.8 * SECOND), "done": (finished, SECOND)}
@@ -246,7 +250,9 @@ def test_an_open_request_has_a_figure_and_is_known_until_it_is_final() -> None:
     assert metering.energy("r") is None
 
 
-MOMENTS = st.lists(st.sampled_from(["open", "end", "gone", "unload", "seen", "sums", "run", "idle"]), max_size=12)
+MOMENTS = st.lists(
+    st.sampled_from(["open", "end", "gone", "unload", "seen", "sums", "run", "idle", "late"]), max_size=12
+)
 
 
 def _tell(metering: Metering, moment: str, t_ns: int, names: list[str]) -> None:
@@ -265,6 +271,9 @@ def _tell(metering: Metering, moment: str, t_ns: int, names: list[str]) -> None:
             metering.feed(Event(t_ns, EventKind.MODEL_LOAD, engine="llamacpp:1"))
         case "sums":
             metering.feed(Sums(t_ns - SECOND, t_ns, "llamacpp:1", 5, 0, 5, 1))
+        case "late":
+            member = (names[-1] if names else "unheard of", 1, 10, Phase.DECODE)
+            metering.feed(Step(t_ns - 2 * SECOND, t_ns - SECOND, "llamacpp:1", (member,)))
 
 
 def _recorded(folder: Path, moments: list[str], fits: tuple[Fit, ...]) -> Metering:
@@ -289,10 +298,11 @@ def test_a_replay_of_what_was_recorded_says_the_same(moments: list[str]) -> None
     for _ in range(2):
         with TemporaryDirectory() as name:
             metering = _recorded(Path(name), moments, fits)
-            _, final = metering.take()
+            settled = metering.take()
+            final = {record.request: energy for record, energy in (*settled.requests, *settled.corrected)}
             again = replay(Path(name))
 
-        assert [(r.request, e) for r, e in again.requests] == [(r.request, e) for r, e in final]
+        assert [(r.request, e) for r, e in again.requests] == list(final.items())
         assert {d.device: totals.accounts() for d, totals in again.devices} == metering.device_totals
         assert again.rejected == ()
         fits = metering.fits()

@@ -50,7 +50,7 @@ def test_the_pod_of_a_server_stands_on_its_requests_and_on_what_is_told_of_it() 
     metering.engine_seen(Engine("vllm:1", "n", server="vllm:1", kind="vllm"), None, [5], 1, "0.32")
     assert metering.request(Request("r", "vllm:1", arrival_ns=0, end_ns=SECOND, output_tokens=1))
     metering.finish()
-    _, settled = metering.take()
+    settled = metering.take().requests
 
     assert [request.pod for request, _ in settled] == ["vllm-0"]
     assert [record.container for record in recorder.records if isinstance(record, Request)] == ["server"]

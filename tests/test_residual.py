@@ -128,10 +128,10 @@ def test_the_overhead_goes_where_the_devices_energy_went() -> None:
         if tenth % 20 == 0:
             metering.feed(Reading(t_ns, "server", power_mw=400_000))
     metering.finish()
-    ticks, requests = metering.take()
+    settled = metering.take()
 
-    [(_, energy)] = requests
-    overhead = next(tick for tick in ticks if tick.device == OVERHEAD)
+    [(_, energy)] = settled.requests
+    overhead = next(tick for tick in settled.ticks if tick.device == OVERHEAD)
     parts = {part.component: part.energy_uj for part in energy.parts}
     assert overhead.energy_uj == pytest.approx(800 * UJ, rel=0.02)
     assert sum(overhead.idle_resident.values()) + sum(map(sum, overhead.requests.values())) == overhead.energy_uj

@@ -72,7 +72,7 @@ class Hall:
             self.clock.advance(BEAT)
 
     def _take(self) -> None:
-        self.energies |= {r.request: e.energy_uj / 1e6 for r, e in self.metering.take()[1]}
+        self.energies |= {r.request: e.energy_uj / 1e6 for r, e in self.metering.take().requests}
 
     def ask(self, gpu: str, name: str, seconds: float, tokens: int) -> Request:
         """Begin a request and return what it is when it ends, `seconds` from now."""

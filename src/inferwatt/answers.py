@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from inferwatt.ledger.rows import standing
 from inferwatt.ledger.sqlite import Ledger
 from inferwatt.snapshot import Snapshot
 from inferwatt.units import NS_PER_SECOND
@@ -33,6 +34,9 @@ class Answers:
             ]
         else:
             asked = self.ledger
-            rows = asked.find(request) if request is not None else asked.requests(limit, tenant=tenant, model=model)
+            if request is None:
+                rows = asked.requests(limit, tenant=tenant, model=model)
+            else:
+                rows = standing(asked.find(request))
             views = [request_view(row.request, row.energy, row.server, row.end_unix_ns / NS_PER_SECOND) for row in rows]
         return [msgspec.to_builtins(view) for view in views[:limit]]

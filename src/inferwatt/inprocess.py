@@ -125,5 +125,6 @@ class InProcessMeter:
                 self._metering.feed(record)
 
     def _settle(self) -> None:
-        for request, energy in self._metering.take()[1]:
+        settled = self._metering.take()
+        for request, energy in (*settled.requests, *settled.corrected):
             self._final[request.request] = energy

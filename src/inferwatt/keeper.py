@@ -136,10 +136,9 @@ class Keeper:
         self._meter_waiting(now_ns)
         self._end_lost(now_ns)
         self._metering.beat(now_ns)
-        is_due = now_ns >= self._commit_due_ns
-        if is_due or self._metering.has_settled:
+        if now_ns >= self._commit_due_ns or self._metering.has_settled:
             self._book()
-        if is_due or (self._pending.rows and now_ns - self._committed_ns >= SOON_NS):
+        if now_ns >= self._commit_due_ns or (self._pending.rows and now_ns - self._committed_ns >= SOON_NS):
             self._commit(now_ns)
         if now_ns >= self._push_due_ns:
             self._push_due_ns = now_ns + SOON_NS
@@ -245,16 +244,18 @@ class Keeper:
     # Keeping.
 
     def _book(self) -> None:
-        if self._dropped_items:
-            self._books.add("inferwatt_records_dropped_total", ("overload",), self._dropped_items)
-            self._dropped_items = 0
-        ticks, requests = self._metering.take()
-        for tick in ticks:
+        self._books.count_to("inferwatt_records_dropped_total", ("overload",), self._dropped_items)
+        settled = self._metering.take()
+        for tick in settled.ticks:
             self._views.tick(tick)
             self._pending.add_tick(tick, self._books, tick.t1_ns + self._wall.offset_ns)
-        for request, energy in requests:
+        for moved in settled.corrections:
+            self._pending.add_tick(moved, self._books, moved.t1_ns + self._wall.offset_ns)
+        for request, energy in settled.requests:
             if request.end_ns is not None:  # one that is open at the end is the next agent's, with its end
                 self._book_request(request, energy)
+        for _ in self._pending.correct(settled.corrected, self._store):
+            self._books.dropped("ledger")
 
     def _book_request(self, request: Request, energy: RequestEnergy) -> None:
         row = row_of(request, energy, self._metering.engines.get(request.engine), self._wall.offset_ns)
@@ -271,7 +272,8 @@ class Keeper:
         While the disk takes nothing the figures go on to be shown, with the lack of a ledger beside them: an agent
         that is killed then takes back what it has shown since.
         """
-        self._commit_due_ns = now_ns + COMMIT_NS
+        if now_ns >= self._commit_due_ns:
+            self._commit_due_ns = now_ns + COMMIT_NS
         self._committed_ns = now_ns
         self._showing.describe(now_ns)
         self._pending.take_changes(self._books)

@@ -8,11 +8,12 @@ takes them in the same order. It has no clock and no socket: the agent, a test a
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from inferwatt.attribution.accounts import TickEnergy, merged
+from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
 from inferwatt.errors import RecordRejected
+from inferwatt.ledger.rows import REQUEST_ACCOUNT
 from inferwatt.placement import Placement
 from inferwatt.recording import Meta, Record
 from inferwatt.records import (
@@ -31,6 +32,8 @@ from inferwatt.records import (
     Usage,
 )
 from inferwatt.residual import SERVER_DOMAIN, Residual
+from inferwatt.settled import Settled
+from inferwatt.tallies import accounts_of
 from inferwatt.transcript import Recorder, Transcript
 
 HOLD_NS = 1_300_000_000
@@ -62,8 +65,7 @@ class Metering:
         self._owners: dict[str, Request] = {}
         self._placement = Placement()
         self._residual: Residual | None = None
-        self._ticks: list[TickEnergy] = []
-        self._requests: list[tuple[Request, RequestEnergy]] = []
+        self._settled = Settled()
         self._newest_ns = 0
 
     # What there is.
@@ -137,7 +139,7 @@ class Metering:
         if isinstance(record, Usage):
             record = self._placement.joined(record)
             self._move(self._placement.take_moved())
-        elif self._residual is not None and _device_of(record) == self._residual.server.device:
+        elif self._residual is not None and getattr(record, "device", "") == self._residual.server.device:
             return self._of_server(self._residual, record)
         try:
             self._take(record)
@@ -205,8 +207,7 @@ class Metering:
 
     def _settle(self, now_ns: int, *, last: bool = False) -> None:
         closed = self._attributor.advance(now_ns, last=last)
-        self._ticks.extend(closed.ticks)
-        self._requests.extend(closed.requests)
+        self._settled.add(closed)
         if closed.late:
             self.books.add("inferwatt_windows_late_total", (), closed.late)
 
@@ -218,22 +219,30 @@ class Metering:
             own_uj = round(tick.other_uj * own_part)
             self.books.add("inferwatt_agent_energy_joules_total", (provenance,), own_uj)
 
+    def _count_moved(self, moved: TickEnergy) -> None:
+        """Count what late records moved of ticks that are closed: what was counted of those stands."""
+        provenance = self._devices[moved.device].provenance.value
+        for account, _, uj in accounts_of(moved):
+            if uj:
+                self.books.add("inferwatt_corrections_joules_total", (account, REQUEST_ACCOUNT, provenance), -uj)
+
     # What comes of it.
 
-    def take(self) -> tuple[list[TickEnergy], list[tuple[Request, RequestEnergy]]]:
-        """Book the ticks that were closed since the last call; return them, one a device, and the final requests."""
+    def take(self) -> Settled:
+        """Book the ticks that were closed since the last call; return them, one a device, and what is final."""
         self.books.events(self._attributor.take_events())
-        ticks, requests = merged(self._ticks), self._requests
-        for tick in ticks:
+        settled, self._settled = self._settled.merged(), Settled()
+        for tick in settled.ticks:
             self.books.tick(tick)
             self._count_own(tick)
-        self._ticks, self._requests = [], []
-        return ticks, requests
+        for moved in settled.corrections:
+            self._count_moved(moved)
+        return settled
 
     @property
     def has_settled(self) -> bool:
         """Whether `take` has a final request to give."""
-        return bool(self._requests)
+        return bool(self._settled.requests)
 
     def finish(self) -> None:
         """Close everything that is open, at the end."""
@@ -287,7 +296,3 @@ class Metering:
             models=tuple(self._models.values()),
             devices=tuple(self._devices.values()),
         )
-
-
-def _device_of(record: Record) -> str:
-    return record.device if isinstance(record, Reading | Event) else ""

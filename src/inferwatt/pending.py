@@ -1,11 +1,12 @@
 """What the next commit to the ledger writes: rows, hourly sums and totals, gathered until it succeeds. Pure."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.books import Books
 from inferwatt.ledger.rows import ClockPair, DeviceHourKey, DeviceState, HourKey, HourValue, LedgerBatch, RequestRow
+from inferwatt.ports import Store, newest
 from inferwatt.records import Device, Engine, Request, RequestEnergy
 from inferwatt.snapshot import HistogramValue, Labels
 from inferwatt.tallies import accounts_of
@@ -42,6 +43,7 @@ class Pending:
 
     rows: list[RequestRow] = field(default_factory=list)
     settled: list[tuple[Request, RequestEnergy]] = field(default_factory=list)
+    corrections: list[RequestRow] = field(default_factory=list)
     clock_pair: ClockPair | None = None
     _accounts: dict[tuple[int, str], _DeviceHour] = field(default_factory=dict)
     _counters: dict[str, dict[Labels, float]] = field(default_factory=dict)
@@ -54,6 +56,31 @@ class Pending:
         self.rows.append(row)
         self.settled.append((row.request, energy))
         return True
+
+    def correct(
+        self, corrected: Iterable[tuple[Request, RequestEnergy]], store: Store | None
+    ) -> Iterator[RequestEnergy]:
+        """Correct the joules of requests that have ended: where their rows wait, else by rows of their own.
+
+        Yield those whose row cannot be found, or that are too many.
+        """
+        for request, energy in corrected:
+            if self._corrects_waiting(request, energy) or store is None:
+                continue
+            kept = newest(store, request.producer, request.request)
+            if kept is None or len(self.corrections) >= MAX_ROWS:
+                yield energy
+            else:
+                self.corrections.append(replace(kept, energy=energy, corrects=kept.seq, seq=None))
+
+    def _corrects_waiting(self, request: Request, energy: RequestEnergy) -> bool:
+        for rows in (self.corrections, self.rows):
+            for number, row in enumerate(rows):
+                if (row.request.producer, row.request.request) == (request.producer, request.request):
+                    rows[number] = replace(row, energy=energy)
+                    self.settled = [(each, energy if each == row.request else was) for each, was in self.settled]
+                    return True
+        return False
 
     def add_tick(self, tick: TickEnergy, books: Books, end_unix_ns: int) -> None:
         """Add a closed tick to the sums of its hour (requests come with their rows)."""
@@ -97,7 +124,7 @@ class Pending:
     def batch(self, device_states: Sequence[DeviceState]) -> LedgerBatch:
         """Return all of it as one transaction."""
         return LedgerBatch(
-            rows=self.rows,
+            rows=[*self.rows, *self.corrections],
             hours=self._hours(),
             device_hours=self._device_hours(),
             counters=self._counters,

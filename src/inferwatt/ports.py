@@ -9,7 +9,7 @@ from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
-from inferwatt.ledger.rows import Committed, LedgerBatch
+from inferwatt.ledger.rows import Committed, LedgerBatch, RequestRow
 from inferwatt.rates import Rates
 from inferwatt.records import Condition, Event, Reading, RequestEnergy, Sums, Usage
 
@@ -51,9 +51,21 @@ class Store(Protocol):
         """Return whether a request is kept already."""
         ...
 
+    def find(self, alias: str) -> list[RequestRow]:
+        """Return the rows of a name, oldest first, or raise LedgerRetry."""
+        ...
+
 
 def is_kept(store: Store | None, producer: str, request: str) -> bool:
     """Return whether a store has a request; one that cannot say has not."""
     with suppress(LedgerRetry):
         return store is not None and store.known(producer, request)
     return False
+
+
+def newest(store: Store | None, producer: str, request: str) -> RequestRow | None:
+    """Return the row of a request that stands; None where there is none, or a store cannot say."""
+    with suppress(LedgerRetry):
+        rows = store.find(request) if store is not None else []
+        return next((row for row in reversed(rows) if row.request.producer == producer), None)
+    return None

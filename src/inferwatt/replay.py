@@ -122,6 +122,10 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
 
 def _keep(closed: Closed, settled: list[tuple[Request, RequestEnergy]]) -> None:
     settled.extend(closed.requests)
+    if closed.corrected:
+        newest = {record.request: number for number, (record, _) in enumerate(settled)}
+        for record, energy in closed.corrected:
+            settled[newest[record.request]] = record, energy
 
 
 def _last_ns(records: list[Record]) -> int:

@@ -69,7 +69,7 @@ def test_figures_come_while_a_request_runs_and_are_final_soon_after(period_ms: i
             if t_ns < end_ns:  # 300 W, all of it: what runs now is not far behind
                 assert known.energy_uj == pytest.approx(300 * (t_ns - begin_ns) / 1000, rel=0.1, abs=15e6)
                 assert known.low_uj <= 300 * (t_ns - begin_ns) / 1000 + 15e6
-        ended = [energy for record, energy in meter.take()[1] if record.request == "r"]
+        ended = [energy for record, energy in meter.take().requests if record.request == "r"]
         finals += ended
         if ended:
             final_ns = t_ns

@@ -60,6 +60,10 @@ class Disk:
         """Return whether the request was committed."""
         return (producer, request) in self.rows
 
+    def find(self, alias: str) -> list[RequestRow]:
+        """Return the rows of a request."""
+        return [row for (_, request), row in self.rows.items() if request == alias]
+
 
 @dataclass
 class Counter:

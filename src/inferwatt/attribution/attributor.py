@@ -9,9 +9,8 @@ from typing import Any
 
 from inferwatt.attribution.accounts import DeviceTotals, Pool, Shares, TickEnergy
 from inferwatt.attribution.booking import book
+from inferwatt.attribution.correcting import correct
 from inferwatt.attribution.engine import EngineState
-from inferwatt.attribution.latecomers import Latecomers
-from inferwatt.attribution.lives import FAR_NS
 from inferwatt.attribution.overhead import Overhead
 from inferwatt.attribution.pending import Outlook
 from inferwatt.attribution.power import Power
@@ -144,6 +143,7 @@ class Attributor:
         if step.t1_ns < step.t0_ns:
             raise RecordRejected("a step that ends before it starts", where=step.engine, fix="check the engine's clock")
         engine.add_step(step, self._slots)
+        self._look_soon()
 
     def request(self, request: Request) -> None:
         """Take what is known of a request: a new one, or more of one that is open.
@@ -157,6 +157,7 @@ class Attributor:
                 f"request {request.request!r} ends before it arrives", where=request.engine, fix="check its clock"
             )
         engine.add_request(request, self._slots)
+        self._look_soon()
 
     def sums(self, sums: Sums) -> None:
         """Take what a server counted itself; of an unknown engine it is ignored."""
@@ -184,12 +185,15 @@ class Attributor:
             engine.loaded = event.kind is EventKind.MODEL_LOAD
 
     def _engine(self, name: str) -> EngineState:
-        """Return the engine that work came of; it is looked at within a beat."""
+        """Return the engine that work came of."""
         engine = self._engines.get(name)
         if engine is None:
             raise RecordRejected(f"work of an unknown engine {name!r}", where="records", fix="name it in meta.json")
-        self._look_again_ns = min(self._look_again_ns, self._looked_ns + _BEAT_NS)
         return engine
+
+    def _look_soon(self) -> None:
+        """Look within a beat at what was taken; what was rejected changes nothing."""
+        self._look_again_ns = min(self._look_again_ns, self._looked_ns + _BEAT_NS)
 
     # What comes of it.
 
@@ -234,16 +238,14 @@ class Attributor:
             return NOTHING
         self._looked_ns = now_ns
         self._look_again_ns = now_ns + (_BEAT_NS if self._sharing.may_work(now_ns) else QUIET_NS)
-        ticks: list[TickEnergy] = []
         corrections = tuple(
             each
             for engine in self._engines.values()
-            if engine.late.is_due(FAR_NS if last else now_ns)
-            for each in self._correct(engine)
+            if engine.late.are_due(now_ns, last=last)
+            for each in correct(engine, self._devices, self._sharing, self._slots)
         )
         due_ns = now_ns - self._hold_ns
-        for state in self._devices.values():
-            ticks.extend(self._close_ticks(state, due_ns, last))
+        ticks = [tick for state in self._devices.values() for tick in self._close_ticks(state, due_ns, last)]
         requests: list[tuple[Request, RequestEnergy]] = []
         late = 0
         for engine in self._engines.values():
@@ -258,16 +260,6 @@ class Attributor:
         corrected = tuple(self._slots.take_corrected()) if corrections else ()
         self._slots.rest(now_ns)
         return Closed(tuple(ticks), tuple(requests), corrections, corrected, late)
-
-    def _correct(self, engine: EngineState) -> Iterable[TickEnergy]:
-        """Move to work that came late what it used of ticks that are closed."""
-        for name in engine.engine.devices:
-            state = self._devices.get(name)
-            if state is not None and self._rule is Rule.SHAPLEY:
-                for moved in state.history.correct(state.slot_class, state.power, engine, self._sharing, self._slots):
-                    state.totals.add(moved)
-                    yield moved
-        engine.late = Latecomers()
 
     def _closed_until(self, engine: EngineState, due_ns: int) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
@@ -299,7 +291,7 @@ class Attributor:
             self._sharing.share(state.power, tick, shares)
         result = book(self._slots, self._pool, state.slot_class, tick, shares)
         state.totals.add(result)
-        if is_open:
+        if is_open and self._rule is Rule.SHAPLEY:
             state.history.keep(tick, result, idle_watts)
         for other in self._devices.values():
             if other.overhead is not None and state.overhead is None:

@@ -111,12 +111,13 @@ class EngineState:
         if not request.model:
             request = replace(request, model=self.engine.model)
         life = slots.life(request.request)
-        if life is None:
+        rested = slots.rested(request.request)
+        if life is None and (rested is None or request.arrival_ns >= rested.end_ns):
             life = slots.open(request, tier_of(request, self._best_tier))
             self.lives.add(life)
             if request.arrival_ns < self._closed_ns and not self._stepped:
                 self.late.lives.append(life)
-        elif life.record.end_ns is not None:
+        elif life is None or life.record.end_ns is not None:
             raise RecordRejected(
                 f"request {request.request!r} has ended already", where=self.engine.engine, fix="use each id once"
             )

@@ -24,10 +24,10 @@ class Latecomers:
     def __bool__(self) -> bool:
         return bool(self.steps or self.lives)
 
-    def is_due(self, now_ns: int) -> bool:
+    def are_due(self, now_ns: int, *, last: bool) -> bool:
         """Return whether it is time to correct ticks for them."""
         count = len(self.steps) + len(self.lives)
         if count > self._seen:
             self._first_ns = self._first_ns if self._seen else now_ns
             self._seen, self._due_ns = count, min(now_ns + _PAUSE_NS, self._first_ns + _MOST_WAIT_NS)
-        return count > 0 and now_ns >= self._due_ns
+        return count > 0 and (last or now_ns >= self._due_ns)

@@ -36,6 +36,7 @@ _FILTERS = {
     "since": "r.end_unix_ns >= ?",
     "first": "r.seq >= ?",
 }
+_STANDS = "NOT EXISTS (SELECT 1 FROM request c WHERE c.corrects = r.seq)"
 _TENANTS = (
     "SELECT tenant, provenance, sum(energy_uj), sum(prefill_uj), sum(split_uj2), sum(systematic_uj), sum(requests),"
     " sum(prompt_tokens), sum(cached_tokens), sum(output_tokens) FROM hour WHERE hour_unix >= ? AND hour_unix < ?"
@@ -64,6 +65,8 @@ class Queries:
     ) -> list[RequestRow]:
         """Return at most `limit` rows, newest first; page on with `before_seq`. `since_unix` bounds the end, seconds.
 
+        Of a request that was corrected only the correction is there.
+
         A tenant with few rows makes this read far back: give `since_unix`.
         """
         since_ns = None if since_unix is None else int(since_unix * NS_PER_SECOND)
@@ -71,7 +74,7 @@ class Queries:
             first = None if since_ns is None else _first_row_since(self._driver, since_ns)
             asked = {"before": before_seq, "tenant": tenant, "model": model, "since": since_ns, "first": first}
             wanted = {name: value for name, value in asked.items() if value is not None}
-            where = "WHERE " + " AND ".join(["TRUE", *(_FILTERS[name] for name in wanted)])
+            where = "WHERE " + " AND ".join([_STANDS, *(_FILTERS[name] for name in wanted)])
             order = " ORDER BY r.seq DESC LIMIT ?"
             return self._records(self._driver.rows(SELECT_ROWS + where + order, (*wanted.values(), limit)))
 

@@ -36,6 +36,12 @@ class RequestRow:
     fit: str = ""
 
 
+def standing(rows: Sequence[RequestRow]) -> list[RequestRow]:
+    """Return the rows without those that a correction among them replaces."""
+    replaced = {row.corrects for row in rows}
+    return [row for row in rows if row.seq not in replaced]
+
+
 class RequestKey(NamedTuple):
     """What names a request for good: its producer's uuid and the producer's internal id."""
 
