@@ -13,13 +13,14 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -27,7 +28,7 @@ from inferwatt.errors import InferwattError
 from inferwatt.export.exporter import About, Batch, Exporter
 from inferwatt.export.exporters import GROUP
 from inferwatt.export.outlet import Outlet
-from inferwatt.export.settings import DatadogConfig, ExportConfig, TextfileConfig
+from inferwatt.export.settings import DatadogConfig, ExportConfig, OtlpConfig, TextfileConfig
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
 from inferwatt.snapshot import Snapshot
@@ -56,9 +57,10 @@ def measure(snapshot: MakeSnapshot) -> dict[str, dict[str, object]]:
 
 @dataclasses.dataclass(frozen=True)
 class Where:
-    """Where exporters send to: an HTTP server, a datagram socket, a folder."""
+    """Where exporters send to: an HTTP server, one of gRPC, a datagram socket, a folder."""
 
     url: str
+    grpc_url: str
     unix: str
     folder: Path
 
@@ -71,6 +73,11 @@ def ways_of(name: str) -> Mapping[str, Callable[[Where], ExportConfig]]:
         "datadog": {
             "datadog_dogstatsd": lambda where: ExportConfig(datadog=DatadogConfig(f"unixgram://{where.unix}")),
             "datadog_api": lambda where: ExportConfig(datadog=DatadogConfig(api_url=where.url)),
+        },
+        "otlp": {
+            "otlp_http": lambda where: ExportConfig(otlp=OtlpConfig(where.url)),
+            "otlp_http_delta": lambda where: ExportConfig(otlp=OtlpConfig(where.url, temporality="delta")),
+            "otlp_grpc": lambda where: ExportConfig(otlp=OtlpConfig(where.grpc_url, "grpc")),
         },
     }
     return known.get(name) or {name: lambda where: by_address(name, where)}
@@ -106,7 +113,8 @@ def of_one(opened: Callable[[Where], Exporter | None], snapshot: MakeSnapshot) -
             request_us = round(max(with_requests_ms - batch_ms, 0.0) * 1000 / REQUESTS, 1)
         exporter.close()
     with tempfile.TemporaryDirectory() as folder:
-        dead = opened(Where(f"http://127.0.0.1:{closed_port()}", f"{folder}/none.socket", Path(folder) / "none"))
+        nobody = f"http://127.0.0.1:{closed_port()}"
+        dead = opened(Where(nobody, nobody, f"{folder}/none.socket", Path(folder) / "none"))
         assert dead is not None
         dead_mb, attempts = memory_of_an_outage(dead, snapshot)
         dead.close()
@@ -207,14 +215,37 @@ def listening() -> Iterator[Where]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    calls, grpc_url = answering()
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(f"{folder}/dsd.socket")
         threading.Thread(target=drain, args=(receiver,), daemon=True).start()
         try:
-            yield Where(f"http://127.0.0.1:{server.server_port}", f"{folder}/dsd.socket", Path(folder))
+            yield Where(f"http://127.0.0.1:{server.server_port}", grpc_url, f"{folder}/dsd.socket", Path(folder))
         finally:
             server.shutdown()
             server.server_close()
+            if calls is not None:
+                calls.stop(None)
+
+
+def answering() -> tuple[Any, str]:
+    """Return a gRPC server that takes every call, and where it is; None where its library is not installed."""
+    try:
+        import grpc
+    except ImportError:
+        return None, ""
+
+    class Takes(grpc.GenericRpcHandler):  # type: ignore[misc]
+        """Every method."""
+
+        def service(self, _: object) -> Any:  # noqa: ANN401 - grpc's
+            """Read it, and say that it was taken."""
+            return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Takes()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, f"http://127.0.0.1:{port}"
 
 
 def drain(receiver: socket.socket) -> None:

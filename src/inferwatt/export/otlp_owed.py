@@ -67,8 +67,9 @@ class Owed:
 
     def _point(self, family: str, labels: Labels, total: Total, before: int | None) -> Point | None:
         told = self._told.setdefault(family, {})
-        begins_now = before is None or family == HOST
-        base = told.setdefault(labels, total if begins_now else _nothing(total))
+        base = told.get(labels)
+        if base is None:
+            base = told[labels] = total if before is None or family == HOST else _nothing(total)
         if not self._is_delta:
             return Point(family, labels, self._started_unix_ns, _less(total, base), total)
         if before is None or total == base:
