@@ -5,10 +5,8 @@ not known is left out, and readers ignore what they do not know. Lines that a li
 order in which the meter took them, so that a replay takes them in the same order.
 """
 
-import gzip
 import json
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,33 +14,12 @@ from typing import IO, Any
 import msgspec
 
 from inferwatt.errors import Unavailable
-from inferwatt.recording_lines import impossible, known_fields
-from inferwatt.records import (
-    Activity,
-    Device,
-    Engine,
-    Event,
-    Fit,
-    Model,
-    Reading,
-    Request,
-    Step,
-    Sums,
-)
+from inferwatt.recording_files import FILES, UNREADABLE, Record, Stream, opened, records_of, whole
+from inferwatt.recording_lines import known_fields, mended
+from inferwatt.records import Device, Engine, Event, EventKind, Fit, Model
 
+__all__ = ["FILES", "FORMAT", "Meta", "Record", "Recording", "RecordingWriter", "read", "stream", "write", "write_meta"]
 FORMAT = "inferwatt-recording/1"
-Record = Reading | Step | Request | Activity | Event | Sums
-FILES: dict[str, type[Record]] = {
-    "events": Event,
-    "activity": Activity,
-    "requests": Request,
-    "sums": Sums,
-    "steps": Step,
-    "readings": Reading,
-}
-"""File name -> record; where two lines have no order of their own, this one stands."""
-_UNREADABLE = (OSError, EOFError, zlib.error)
-"""What a disk says, or a gzip that was cut off or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,112 +42,59 @@ class Meta:
 
 @dataclass(slots=True)
 class Recording:
-    """A recording in memory: what it says of itself, and its records in the order in which a meter takes them."""
+    """A recording: what it says of itself, and its records in the order in which a meter takes them."""
 
     meta: Meta
-    records: list[Record]
+    records: Iterable[Record]
+    """Again and again the same."""
     live: bool
     """Whether an agent wrote it, with the order of arrival."""
     rejected: list[str] = field(default_factory=list)
-    """Lines that could not be read, as `file line: reason`."""
+    """Lines that could not be read, as `file line: reason`: all of them, once all records were taken."""
+    loaded_later: frozenset[str] = frozenset()
+    """Engines of which it tells when their model was loaded: it was not before."""
 
 
 def read(folder: Path) -> Recording:
-    """Read a recording.
+    """Read a recording into memory.
+
+    Raises:
+        Unavailable: there is no recording in `folder`, or its meta.json cannot be read.
+    """
+    recording = stream(folder)
+    recording.records = list(recording.records)
+    return recording
+
+
+def stream(folder: Path) -> Recording:
+    """Read a recording whose records are read when they are asked for, so that a large one needs no memory.
 
     Raises:
         Unavailable: there is no recording in `folder`, or its meta.json cannot be read.
     """
     meta = _read_meta(folder)
-    rejected: list[str] = []
-    numbered: list[tuple[int, int, Record]] = []
-    unnumbered: dict[type[Record], list[Record]] = {}
-    for place, (name, kind) in enumerate(FILES.items()):
-        for record, seq in _read_lines(folder, name, kind, rejected):
-            if seq is None:
-                unnumbered.setdefault(kind, []).append(record)
-            else:
-                numbered.append((seq, place, record))
-    numbered.sort(key=lambda item: item[:2])
-    ordered = [record for _, _, record in numbered]
-    return Recording(meta, _ordered(unnumbered) + ordered, live=bool(numbered), rejected=rejected)
+    records = Stream(folder)
+    return Recording(meta, records, records.live, records.rejected, _loaded_later(folder))
 
 
-def _ordered(records: Mapping[type[Record], list[Record]]) -> list[Record]:
-    """Order records that came without a number: what is known beforehand first, then steps and readings by time."""
-    known: list[Record] = []
-    for kind in (Event, Activity, Request, Sums):
-        known += sorted(records.get(kind, []), key=_order)
-    timed = sorted(records.get(Step, []) + records.get(Reading, []), key=_order)
-    return known + timed
-
-
-def _order(record: Record) -> tuple[int, bool, str]:
-    """Order by time; of one moment what ends comes last, and then by what is said: the order of lines is nothing."""
-    is_end = isinstance(record, Reading) or (isinstance(record, Request) and record.end_ns is not None)
-    return _time(record), is_end, repr(record)
-
-
-def _time(record: Record) -> int:
-    match record:
-        case Reading() | Event():
-            return record.t_ns
-        case Request():
-            return record.arrival_ns
-        case _:
-            return record.t0_ns
-
-
-def _open(folder: Path, name: str) -> IO[bytes] | None:
-    plain, packed = folder / f"{name}", folder / f"{name}.gz"
-    if plain.exists():
-        return plain.open("rb")
-    return gzip.open(packed, "rb") if packed.exists() else None  # type: ignore[return-value]
-
-
-class _Numbered(msgspec.Struct):
-    seq: int | None = None
-
-
-def _read_lines(
-    folder: Path, name: str, kind: type[Record], rejected: list[str]
-) -> Iterator[tuple[Record, int | None]]:
-    decoder = msgspec.json.Decoder(kind)
-    numbers = msgspec.json.Decoder(_Numbered)
-    stream = _open(folder, f"{name}.jsonl")
-    if stream is None:
-        return
-    with stream:
-        for number, line in _lines(stream, name, rejected):
-            try:
-                record, seq = decoder.decode(line), numbers.decode(line).seq if b'"seq"' in line else None
-                problem = impossible(record)
-            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-                problem = str(exc)
-            if problem:
-                rejected.append(f"{name}.jsonl line {number}: {problem}")
-            else:
-                yield record, seq
-
-
-def _lines(stream: IO[bytes], name: str, rejected: list[str]) -> Iterator[tuple[int, bytes]]:
-    number = 0
-    try:
-        for number, line in enumerate(stream, 1):
-            if line.strip():
-                yield number, line
-    except _UNREADABLE as exc:
-        rejected.append(f"{name}.jsonl after line {number}: {exc}")
+def _loaded_later(folder: Path) -> frozenset[str]:
+    """Return the engines of which the first thing told is that their model was loaded."""
+    first: dict[str, EventKind] = {}
+    told = [event for event, _ in records_of(folder, "events", Event, []) if isinstance(event, Event)]
+    for event in sorted(told, key=lambda event: event.t_ns):
+        if event.kind in {EventKind.MODEL_LOAD, EventKind.MODEL_UNLOAD}:
+            first.setdefault(event.engine, event.kind)
+    return frozenset(engine for engine, kind in first.items() if kind is EventKind.MODEL_LOAD)
 
 
 def _read_meta(folder: Path) -> Meta:
-    stream = _open(folder, "meta.json")
-    if stream is None:
+    found = opened(folder, "meta.json")
+    if found is None:
         raise Unavailable("no recording here: it has no meta.json", where=folder, fix="inferwatt record FOLDER")
     try:
-        with stream:
-            return _meta_from(msgspec.json.decode(stream.read(), type=dict[str, Any]))
-    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError, *_UNREADABLE) as exc:
+        with found:
+            return _meta_from(msgspec.json.decode(whole(found), type=dict[str, Any]))
+    except (msgspec.MsgspecError, TypeError, AttributeError, KeyError, ValueError, *UNREADABLE) as exc:
         raise Unavailable(
             f"cannot read the recording: {exc}", where=folder / "meta.json", fix="check it against docs/recordings.md"
         ) from exc
@@ -181,7 +105,8 @@ def _meta_from(raw: Mapping[str, Any]) -> Meta:
         raise ValueError(f"its format is {raw.get('format')!r}, not {FORMAT!r}")
 
     def rows(section: str, key: str, kind: type[Any]) -> tuple[Any, ...]:
-        return tuple(msgspec.convert({**row, key: name}, kind) for name, row in (raw.get(section) or {}).items())
+        named = ({"model": "", **(row or {}), key: name} for name, row in (raw.get(section) or {}).items())
+        return tuple(msgspec.convert(mended(row, kind), kind) for row in named)
 
     return Meta(
         engines=rows("engines", "engine", Engine),
@@ -209,7 +134,7 @@ class RecordingWriter:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as exc:
             raise Unavailable(f"cannot record: {exc.strerror}", where=folder, fix="choose another folder") from exc
-        if _open(folder, "meta.json") is not None:
+        if opened(folder, "meta.json") is not None:
             raise Unavailable("there is a recording here already", where=folder, fix="choose an empty folder")
         self._folder = folder
         self._streams: dict[str, IO[bytes]] = {}

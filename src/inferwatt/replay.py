@@ -1,6 +1,6 @@
 """Replay a recording through the same attribution as the agent runs: bit-identical each time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,21 @@ from inferwatt import recording
 from inferwatt.attribution.accounts import DeviceTotals
 from inferwatt.attribution.attributor import Attributor, Closed, moved_to
 from inferwatt.errors import RecordRejected
-from inferwatt.recording import Record, Recording
-from inferwatt.records import TIER_RANK, Device, EnergyPart, Reading, Request, RequestEnergy, Rule, Step, Tier
+from inferwatt.recording import Meta, Record, Recording
+from inferwatt.records import (
+    TIER_RANK,
+    Device,
+    EnergyPart,
+    Engine,
+    Provenance,
+    Reading,
+    Request,
+    RequestEnergy,
+    Rule,
+    Step,
+    Sums,
+    Tier,
+)
 from inferwatt.units import joules, named_joules
 
 
@@ -84,28 +97,29 @@ def replay(folder: Path, *, tier: Tier | None = None, rule: Rule = Rule.SHAPLEY)
     Raises:
         Unavailable: there is no recording, or it cannot be read.
     """
-    return replay_recording(recording.read(folder), tier=tier, rule=rule)
+    return replay_recording(recording.stream(folder), tier=tier, rule=rule)
 
 
 def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule = Rule.SHAPLEY) -> ReplayResult:
-    """Replay a recording that is in memory (see `replay`)."""
+    """Replay a recording that is read already, or is read as it goes (see `replay`)."""
     best = tier or Tier.STEP_EXACT
+    meta = source.meta if source.live else completed(source.meta, source.records)
     attributor = Attributor(
-        hold_ns=source.meta.hold_ns if source.live else 0,
+        hold_ns=meta.hold_ns if source.live else 0,
         best_tier=best,
         rule=rule,
-        fits=source.meta.fits if tier is None else (),
+        fits=meta.fits if tier is None else (),
     )
-    for device in source.meta.devices:
+    for device in meta.devices:
         attributor.add_device(device)
-    for model in source.meta.models:
+    for model in meta.models:
         attributor.add_model(model)
-    for engine in source.meta.engines:
-        attributor.add_engine(engine, loaded=not source.live)
-    rejected = list(source.rejected)
+    for engine in meta.engines:
+        attributor.add_engine(engine, loaded=not source.live and engine.engine not in source.loaded_later)
+    rejected: list[str] = []
     settled: list[tuple[Request, RequestEnergy]] = []
-    only = source.meta.engines[0].engine if len(source.meta.engines) == 1 else ""
-    for record in _as_known(source.records, best, only):
+    newest_ns = 0
+    for record in _as_known(source.records, meta, best):
         try:
             attributor.feed(record)
         except RecordRejected as exc:
@@ -113,14 +127,17 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
             continue
         now_ns = moved_to(record)
         if now_ns is not None:
+            newest_ns = max(newest_ns, now_ns)
             _keep(attributor.advance(now_ns), settled)
-    _keep(attributor.advance(_last_ns(source.records), last=True), settled)
-    devices = {device.device: device for device in source.meta.devices}
+    _keep(attributor.advance(newest_ns, last=True), settled)
+    devices = {device.device: device for device in meta.devices}
     totals = attributor.devices
-    return ReplayResult(tuple(settled), tuple((devices[name], totals[name]) for name in totals), tuple(rejected))
+    accounts = tuple((devices[name], totals[name]) for name in totals)
+    return ReplayResult(tuple(settled), accounts, (*source.rejected, *rejected))
 
 
 def _keep(closed: Closed, settled: list[tuple[Request, RequestEnergy]]) -> None:
+    """Keep what became final, and what takes the place of what was."""
     settled.extend(closed.requests)
     if closed.corrected:
         newest = {record.request: number for number, (record, _) in enumerate(settled)}
@@ -128,22 +145,51 @@ def _keep(closed: Closed, settled: list[tuple[Request, RequestEnergy]]) -> None:
             settled[newest[record.request]] = record, energy
 
 
-def _last_ns(records: list[Record]) -> int:
-    return max((r.t_ns for r in records if isinstance(r, Reading)), default=0)
+def completed(meta: Meta, records: Iterable[Record]) -> Meta:
+    """Return what a recording says of itself with what its lines say: devices and engines that it does not list.
+
+    An engine that names no device runs on all of them, one that names no model has the only one that there is.
+    """
+    if meta.devices and meta.engines and all(engine.devices and engine.model for engine in meta.engines):
+        return meta
+    devices, engines = {row.device: row for row in meta.devices}, {row.engine: row for row in meta.engines}
+    for record in records:
+        if isinstance(record, Reading) and not meta.devices:
+            provenance = Provenance.SAMPLED if record.counter_uj is None else Provenance.MEASURED
+            devices.setdefault(record.device, Device(record.device, provenance=provenance))
+        if isinstance(record, Step | Request | Sums) and not meta.engines:
+            model = record.model if isinstance(record, Request) else ""
+            engines.setdefault(record.engine, Engine(record.engine, model))
+    only = meta.models[0].model if len(meta.models) == 1 else ""
+    placed = (
+        replace(engine, devices=engine.devices or tuple(devices), model=engine.model or only)
+        for engine in engines.values()
+    )
+    return replace(meta, devices=tuple(devices.values()), engines=tuple(placed))
 
 
-def _as_known(records: list[Record], best: Tier, only_engine: str) -> Iterator[Record]:
-    """Return the records with only what the tier may know of them; where one engine is all, it need not be named."""
+def _as_known(records: Iterable[Record], meta: Meta, best: Tier) -> Iterator[Record]:
+    """Return the records with only what the tier may know of them; what there is but one of need not be named."""
     rank = TIER_RANK[best]
-    ends = [r.end_ns for r in records if isinstance(r, Request) and r.end_ns is not None]
-    arrivals = [r.arrival_ns for r in records if isinstance(r, Request)]
+    engine = meta.engines[0].engine if len(meta.engines) == 1 else ""
+    device = meta.devices[0].device if len(meta.devices) == 1 else ""
+    first_ns, last_ns = _span(records) if best is Tier.TOKEN_SHARE else (0, 0)
     for record in records:
         if isinstance(record, Step) and rank > 0:
             continue
-        if isinstance(record, Step | Request) and not record.engine:
-            record = replace(record, engine=only_engine)
+        if isinstance(record, Step | Request | Sums) and not record.engine:
+            record = replace(record, engine=engine)
+        if isinstance(record, Reading) and not record.device:
+            record = replace(record, device=device)
         if isinstance(record, Request) and rank > 1:
             record = replace(record, first_token_ns=None, chunk_ns=())
         if isinstance(record, Request) and best is Tier.TOKEN_SHARE and record.end_ns is not None:
-            record = replace(record, arrival_ns=min(arrivals), end_ns=max(ends))
+            record = replace(record, arrival_ns=first_ns, end_ns=last_ns)
         yield record
+
+
+def _span(records: Iterable[Record]) -> tuple[int, int]:
+    """Return when the first request came, and when the last one ended."""
+    requests = [record for record in records if isinstance(record, Request)]
+    first_ns = min((request.arrival_ns for request in requests), default=0)
+    return first_ns, max((request.end_ns for request in requests if request.end_ns is not None), default=first_ns)

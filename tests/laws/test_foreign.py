@@ -19,7 +19,6 @@ from inferwatt import recording, simulating_disk
 from inferwatt.records import Event, EventKind, Provenance, Reading, Rule, Tier
 from inferwatt.replay import ReplayResult, replay
 from inferwatt.simulate.loads import LOADS
-from inferwatt.simulate.meter import Meter
 from inferwatt.simulate.witness import Witness
 from inferwatt.simulate.world import Run, World, simulate
 
@@ -30,7 +29,7 @@ Files = dict[str, list[dict[str, Any]]]
 @cache
 def run() -> Run:
     """Return a short run of a mixed load, its chunks seen."""
-    return simulate(World(replace(LOADS["mixed"], requests=30), seed=5, witness=Witness(chunks=True)))
+    return simulate(World(replace(LOADS["mixed"], requests=20), seed=5, witness=Witness(chunks=True)))
 
 
 @cache
@@ -87,7 +86,7 @@ def shuffled(meta: dict[str, Any], files: Files, chance: random.Random) -> None:
 def doubled(meta: dict[str, Any], files: Files, chance: random.Random) -> None:
     """Lines that are there twice."""
     for lines in files.values():
-        lines += chance.sample(lines, len(lines) // 3)
+        lines += [dict(line) for line in chance.sample(lines, len(lines) // 3)]
 
 
 def with_more_fields(meta: dict[str, Any], files: Files, chance: random.Random) -> None:
@@ -146,10 +145,13 @@ def renamed(meta: dict[str, Any], files: Files, chance: random.Random) -> None:
         line["members"] = [[f"запрос-{'ü' * 200}-{name}", *rest] for name, *rest in line["members"]]
 
 
-SPELLINGS: list[Callable[[dict[str, Any], Files, random.Random], None]] = [
-    shuffled, doubled, with_more_fields, with_nulls, as_floats,
-]  # fmt: skip
-NAMINGS = [None, with_numbers_as_names, unnamed, renamed]
+def unchanged(meta: dict[str, Any], files: Files, chance: random.Random) -> None:
+    """Nothing."""
+
+
+Change = Callable[[dict[str, Any], Files, random.Random], None]
+SPELLINGS: list[Change] = [shuffled, doubled, with_more_fields, with_nulls, as_floats]
+NAMINGS: list[Change] = [unchanged, with_numbers_as_names, unnamed, renamed]
 
 
 @given(
@@ -160,10 +162,10 @@ NAMINGS = [None, with_numbers_as_names, unnamed, renamed]
     st.sampled_from([(lambda data: data, ""), (gzip.compress, ".gz")]),
     st.randoms(use_true_random=False),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_how_a_recording_is_written_changes_no_figure(
-    spellings: set[Callable[..., None]],
-    naming: Callable[..., None] | None,
+    spellings: set[Change],
+    naming: Change,
     line_end: bytes,
     mark: bytes,
     packed: tuple[Callable[[bytes], bytes], str],
@@ -171,7 +173,7 @@ def test_how_a_recording_is_written_changes_no_figure(
 ) -> None:
     """Order, repetition, unknown fields, nulls, floats, names, line ends, marks, gzip: the same joules, to the bit."""
     meta, files = parts()
-    for change in sorted(spellings, key=lambda each: each.__name__) + [naming] * (naming is not None):
+    for change in [each for each in SPELLINGS if each in spellings] + [naming]:
         change(meta, files, chance)
     with TemporaryDirectory() as name:
         for path in list(put(Path(name), meta, files).iterdir()):
@@ -232,40 +234,6 @@ def test_what_is_lost_costs_no_microjoule(
         result = replay(put(Path(name), meta, files), tier=tier, rule=rule)
 
     figures(result)
-
-
-def worlds() -> dict[str, World]:
-    """Return worlds whose meters and witnesses are unlike the usual ones."""
-    base = World(replace(LOADS["mixed"], requests=60), seed=11)
-    meters = {
-        "tick 20": Meter(tick_seconds=0.02),
-        "tick 500": Meter(tick_seconds=0.5),
-        "lag": Meter(lag_seconds=0.06),
-        "averaged": Meter(window_seconds=0.05),
-        "polled once a second": Meter(poll_seconds=1.0),
-        "polls lost": Meter(lost_ratio=0.1, failed_ratio=0.02),
-        "power": Meter(shows_power=True),
-        "power 20": Meter(shows_power=True, tick_seconds=0.02),
-    }
-    found = {name: replace(base, meter=meter) for name, meter in meters.items()}
-    return found | {
-        "three devices": replace(base, device_shares=(0.4, 0.35, 0.25)),
-        "chunks": replace(base, witness=Witness(chunks=True)),
-        "sums": replace(base, witness=Witness(sums="step")),
-    }
-
-
-@pytest.mark.parametrize("name", worlds())
-def test_other_meters_and_witnesses_are_split_as_well(tmp_path: Path, name: str) -> None:
-    """Ticks of 20 to 500 ms, lag, averages, power alone, lost polls, several devices: near the truth all the same."""
-    made = simulate(worlds()[name])
-    simulating_disk.write(tmp_path, made)
-
-    for tier, most in ((Tier.STEP_EXACT, 0.03), (Tier.STEP_RECONSTRUCTED, 0.05), (Tier.REQUEST_SPAN, 0.08)):
-        result = replay(tmp_path, tier=tier)
-        figures(result)
-        found = score(made.truth, {record.request: energy for record, energy in result.requests})
-        assert found.misplaced < most, tier
 
 
 def test_a_hole_in_the_readings_is_shared_by_the_steps(tmp_path: Path) -> None:
