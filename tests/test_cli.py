@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from inferwatt import recording
 from inferwatt.cli import cli
+from inferwatt.listing import told_by_plugins
 from inferwatt.recording import Meta
 from inferwatt.records import Component, Device, Engine, Outcome, Reading, Request
 from inferwatt.sources import Found
@@ -207,6 +208,17 @@ def test_requests_come_from_the_running_agent(agent: tuple[type[_Agent], str]) -
 
     assert json.loads(done.output) == {"request": "r1", "energy_joules": 1.5}
     assert handler.asked == ["/v1/requests?limit=3&tenant=a+b"]
+
+
+def test_what_plugins_have_told_comes_from_the_running_agent(agent: tuple[type[_Agent], str]) -> None:
+    """Whatever answers at the agent's address, the listing is printed; an older agent knows nothing of plugins."""
+    handler, url = agent
+    told = []
+    for body in (b'{"engines":[{"server":"s","kind":"vllm","version":"9","tier":"step_exact"}]}', b"{}", b"[[]", b"[]"):
+        handler.body = body
+        told.append([engine.tier for engine in told_by_plugins(url)[0]])
+
+    assert (told, handler.asked) == ([["step_exact"], [], [], []], ["/v1/snapshot"] * 4)
 
 
 def test_an_unknown_figure_is_not_shown_as_zero(agent: tuple[type[_Agent], str]) -> None:

@@ -1,13 +1,15 @@
+import json
 import os
 
 import pytest
 
 from inferwatt.engines.places import Found
+from inferwatt.engines.plugged import PluginSeen
 from inferwatt.engines.servers import Target, server_kinds
 from inferwatt.holders import held, lacks
 from inferwatt.listing import print_engines
-from inferwatt.records import NOWHERE, Device, Place
-from inferwatt.snapshot import Lack
+from inferwatt.records import NOWHERE, Device, Model, Place
+from inferwatt.snapshot import EngineView, Lack
 from inferwatt.testing import FakeClock, ScriptedSource
 from tests.sources.devices import HeldGpu
 
@@ -95,6 +97,20 @@ def test_the_listing_says_why_what_is_missing_and_what_would_tell_more(capsys: p
     assert "cannot map" in lines[2]
     assert lines[3] == "lacks: ollama:11434 has no metrics page (http://127.0.0.1:11434); fix: the SDK"
     assert lines[5].startswith("more: vllm by its page tells sums; pip install 'inferwatt[vllm]'")
+
+
+def test_a_server_with_our_plugin_says_its_tier_and_needs_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+    """By what the agent was told; what its version lacks stands among the lacks."""
+    target = Target("vllm:8000", "http://127.0.0.1:8000", "vllm")
+    plugged = [EngineView("vllm:8000", "vllm", "9.9", "step_reconstructed")]
+    absent = PluginSeen("p", 1, 2, "engine", Model("m"), "9.9", lacks_steps=("A.b", "C")).lacks("vllm:8000")
+    print_engines([target], absent, kinds=server_kinds(), plugged=plugged, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert lines[2].startswith("lacks: vllm 9.9 has no A.b, C: step_exact is not possible")
+    assert lines[3:] == ["plugin: vllm:8000 (vllm 9.9) tells its requests by the best tier step_reconstructed"]
+    print_engines([target], (), kinds=server_kinds(), plugged=plugged, as_json=True)
+    assert json.loads(capsys.readouterr().out)["tier"] == "step_reconstructed"
 
 
 def test_a_server_that_tells_its_steps_needs_no_advice(capsys: pytest.CaptureFixture[str]) -> None:

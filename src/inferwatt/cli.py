@@ -243,12 +243,13 @@ def sources(config: Path | None, measure: float | None, as_json: bool) -> None:
 
 @cli.command(short_help="Which inference servers run on this machine.", epilog="Example: inferwatt engines")
 @_config
+@click.option("--url", default=AGENT_URL, show_default=True, help="Where the agent serves, if one runs.")
 @_as_json
-def engines(config: Path | None, as_json: bool) -> None:
+def engines(config: Path | None, url: str, as_json: bool) -> None:
     """List the inference servers that were found or configured: why, their processes, and the accelerators they hold.
 
     Below stands what is missing to meter them, each with the command that would help, and what would tell more than
-    their own pages do.
+    their own pages do; of plugins inside servers what they have told the agent.
     """
     from inferwatt import holders, listing
     from inferwatt.clock import SystemClock
@@ -267,7 +268,8 @@ def engines(config: Path | None, as_json: bool) -> None:
         where = {name: look.place for name, look in looks.items()}
         proc_root = settings.sources.proc_root
         held = holders.held(sources, found.engines, clock=SystemClock(), places=where, proc_root=proc_root)
-        lacks = (*found.lacks, *holders.lacks(looks, held))
+        plugged, absent = listing.told_by_plugins(url)
+        lacks = (*found.lacks, *holders.lacks(looks, held), *absent)
         listing.print_engines(
             found.engines,
             lacks,
@@ -275,6 +277,7 @@ def engines(config: Path | None, as_json: bool) -> None:
             held=held,
             places=where,
             passes={target.name: published(target) for target in found.engines},
+            plugged=plugged,
             as_json=as_json,
         )
     finally:

@@ -102,7 +102,7 @@ class Keeper:
 
     def set_lacks(self, lacks: tuple[Lack, ...]) -> None:
         """Say what is lacking, as the page shows it."""
-        self._showing.lacks = lacks
+        self._showing.lacks, self._showing.engines = (*lacks, *self._plugins.lacks()), self._plugins.told()
 
     def put(self, item: Item) -> None:
         """Hand in one item; from any thread, never blocks.

@@ -13,13 +13,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from inferwatt.engines.plugged import VLLM
 from inferwatt.engines.servers import ServerKind, Target
 from inferwatt.errors import Unavailable
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.records import Place
 from inferwatt.replay import ReplayResult
 from inferwatt.settings import configuration, state_folder
-from inferwatt.snapshot import Lack
+from inferwatt.snapshot import EngineView, Lack
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import request_view
 
@@ -29,6 +30,13 @@ PIPED_COLUMNS = 160
 LEDGER_NAME = "ledger.sqlite"
 
 Row = Mapping[str, Any]
+
+
+class _Told(msgspec.Struct):
+    """What of an agent's snapshot is of plugins."""
+
+    engines: tuple[EngineView, ...] = ()
+    lacks: tuple[Lack, ...] = ()
 
 
 class NoAgent(Unavailable):
@@ -77,20 +85,36 @@ def _from_agent(url: str, *, limit: int, tenant: str | None, model: str | None) 
     wanted = {"limit": str(limit), "tenant": tenant, "model": model}
     query = urllib.parse.urlencode({key: value for key, value in wanted.items() if value is not None})
     address = f"{url.rstrip('/')}/v1/requests?{query}"
+    document = _asked(address, url)
+    rows = document.get("requests") if isinstance(document, dict) else document
+    if not isinstance(rows, list):
+        raise Unavailable("this is not an inferwatt agent", where=address, fix="--url http://127.0.0.1:9595")
+    return rows
+
+
+def told_by_plugins(url: str) -> tuple[tuple[EngineView, ...], tuple[Lack, ...]]:
+    """Return what plugins inside servers have told the agent at `url`: what they tell, and what they lack.
+
+    Nothing where no agent answers there, or it says nothing of them.
+    """
+    try:
+        told = msgspec.convert(_asked(f"{url.rstrip('/')}/v1/snapshot", url), _Told)
+    except (Unavailable, msgspec.ValidationError):
+        return (), ()
+    return told.engines, tuple(lack for lack in told.lacks if lack.source == VLLM)
+
+
+def _asked(address: str, url: str) -> object:
     if urllib.parse.urlsplit(address).scheme not in {"http", "https"}:
         raise Unavailable("not an address of an agent", where=url, fix="--url http://127.0.0.1:9595")
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as answer:
-            document = json.load(answer)
+            return json.load(answer)
     except urllib.error.HTTPError as exc:
         raise Unavailable(f"the agent refuses: {exc.code} {exc.reason}", where=address, fix="inferwatt agent") from exc
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "reason", exc)
         raise NoAgent(f"no agent answers: {reason}", where=url, fix="start one: inferwatt agent") from exc
-    rows = document.get("requests") if isinstance(document, dict) else document
-    if not isinstance(rows, list):
-        raise Unavailable("this is not an inferwatt agent", where=address, fix="--url http://127.0.0.1:9595")
-    return rows
 
 
 def print_requests(rows: Iterable[Row], *, as_json: bool) -> None:
@@ -145,6 +169,7 @@ def print_engines(
     held: Mapping[str, tuple[str, ...]] | None = None,
     places: Mapping[str, Place] | None = None,
     passes: Mapping[str, tuple[str, ...]] | None = None,
+    plugged: Sequence[EngineView] = (),
     as_json: bool,
 ) -> None:
     """Print the inference servers that were found and why, what they hold, what is missing, and what would tell more.
@@ -156,13 +181,17 @@ def print_engines(
         held: by server, the accelerators that it holds; None where the machine has none.
         places: by server, where it runs, as far as that is known.
         passes: by server, where it publishes what each of its steps did.
+        plugged: the servers in which our plugin is.
         as_json: one object a line, for programs.
     """
     if as_json:
         rows = [
             msgspec.to_builtins(e)
             | {"accelerators": (held or {}).get(e.name), "place": msgspec.to_builtins((places or {}).get(e.name))}
-            | {"passes": (passes or {}).get(e.name, ())}
+            | {
+                "passes": (passes or {}).get(e.name, ()),
+                "tier": next((p.tier for p in plugged if p.server == e.name), None),
+            }
             for e in engines
         ]
         print_lines([*rows, *(msgspec.to_builtins(lack) for lack in lacks)])
@@ -180,7 +209,10 @@ def print_engines(
     published = {name: addresses for name, addresses in (passes or {}).items() if addresses}
     for name, addresses in published.items():
         click.echo(f"steps: {name} tells what each did, at {' '.join(addresses)}")
-    for kind in sorted({engine.kind for engine in engines if engine.name not in published}):
+    for view in plugged:
+        click.echo(f"plugin: {view.server} ({view.kind} {view.version}) tells its requests by the best tier {view.tier}")
+    told = {*published, *(view.server for view in plugged)}
+    for kind in sorted({engine.kind for engine in engines if engine.name not in told}):
         click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
 
 

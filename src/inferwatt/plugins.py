@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from inferwatt.callers import Clients
-from inferwatt.engines.plugged import ANSWER, ENGINE, VLLM, Ends, Plugged, PluginSeen, Steps
+from inferwatt.engines.plugged import ANSWER, VLLM, Ends, Plugged, PluginSeen, Steps
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.metering import Metering
 from inferwatt.receipts import Receipts
-from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums
+from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums, Tier
+from inferwatt.snapshot import EngineView, Lack
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import FrontEnds, Known
 
@@ -85,7 +86,7 @@ class Plugins:
         """A plugin has said hello; its model's shape is known before its server is found."""
         plugin = self._plugins.setdefault(seen.producer, _Plugin(seen))
         plugin.seen = seen
-        if seen.role == ENGINE and seen.model.model:
+        if seen.is_of_engine and seen.model.model:
             self._metering.add_model(seen.model)
             self._place(plugin, seen.t_ns)
 
@@ -101,19 +102,24 @@ class Plugins:
         return replace(incoming, request=replace(incoming.request, engine=plugin.server or UNSERVED))
 
     def is_engine(self, producer: str) -> bool:
-        """Whether a producer is the plugin of an engine."""
+        """Whether a producer is the plugin that tells an engine's requests."""
         known = self._plugins.get(producer)
-        return known is not None and known.seen.role == ENGINE
+        return known is not None and known.seen.tells_requests
 
     def is_exact(self, engine: str) -> bool:
         """Whether a plugin tells the steps of an engine."""
-        return any(known.engine == engine for known in self._plugins.values())
+        return Tier.STEP_EXACT in self._tiers(engine)
+
+    def _tiers(self, engine: str) -> set[Tier]:
+        """Return how the plugins of an engine tell its requests."""
+        tiers = (known.seen.tier for known in self._plugins.values() if known.engine == engine)
+        return {tier for tier in tiers if tier is not None}
 
     def is_witness(self, incoming: Incoming, engine: str) -> bool:
         """Whether a record is of what a plugin tells, or will tell when it has found this agent."""
         plugin = self._plugins.get(incoming.producer)
         may_come = plugin is not None and plugin.seen.role == ANSWER and incoming.received_ns < self._restart_ns
-        return may_come or self.is_exact(engine)
+        return may_come or bool(self._tiers(engine))
 
     def sums(self, sums: Sums) -> None:
         """Take a server's own count; where a plugin tells all, it is a cross-check of the books alone.
@@ -133,7 +139,7 @@ class Plugins:
         self._clients.gone(producer)
         for name in [name for name, known in self._known.items() if known.incoming.producer == producer]:
             self._drop(name)
-        if gone is not None and gone.engine and not self.is_exact(gone.engine):
+        if gone is not None and gone.engine and not self._tiers(gone.engine):
             event = Event(now_ns, EventKind.MODEL_UNLOAD, engine=gone.engine, detail="its engine has ended")
             self._metering.feed(event)
 
@@ -212,7 +218,7 @@ class Plugins:
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
         """Return what has waited long enough, or has changed, with all that is known of it and its engine."""
         for plugin in self._plugins.values():
-            if not plugin.engine and plugin.seen.role == ENGINE:
+            if not plugin.engine and plugin.seen.is_of_engine:
                 self._place(plugin, now_ns)
         changed = self._clients.hear(self._known, now_ns, all_of_them=all_of_them)
         due = {name for due_ns, name in self._held if all_of_them or due_ns <= now_ns}
@@ -246,6 +252,25 @@ class Plugins:
     def watched(self) -> list[tuple[str, RequestEnergy]]:
         """Return what is settled so far of the requests that others watch, by producer."""
         return self._clients.watched(self._metering.energy)
+
+    def told(self) -> tuple[EngineView, ...]:
+        """Return the servers whose plugin tells their requests, with the best tier that these can have."""
+        found: dict[str, EngineView] = {}
+        for known in self._plugins.values():
+            if known.seen.tier is not None and known.engine:
+                server = self._metering.engines[known.engine].server
+                found[server] = EngineView(server, VLLM, known.seen.version, known.seen.tier.value)
+        return tuple(found.values())
+
+    def lacks(self) -> tuple[Lack, ...]:
+        """Return what servers with our plugin lack of what it needs."""
+        engines = self._metering.engines
+        told = (
+            known.seen.lacks(engines[known.engine].server if known.engine else known.server or UNSERVED)
+            for known in self._plugins.values()
+            if known.seen.role != ANSWER
+        )
+        return tuple(dict.fromkeys(lack for lacks in told for lack in lacks))
 
     def answering(self) -> list[tuple[str, str]]:
         """Return the producers that answer clients inside a server, with its name."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from inferwatt.books import Books
 from inferwatt.conditions import courses
 from inferwatt.metering import Metering
-from inferwatt.snapshot import Lack, LiveView, Snapshot
+from inferwatt.snapshot import EngineView, Lack, LiveView, Snapshot
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import Views
 
@@ -27,6 +27,7 @@ class Showing:
     health: Callable[[Books], frozenset[str]]
     resolutions: Callable[[], Mapping[str, int]]
     lacks: tuple[Lack, ...] = ()
+    engines: tuple[EngineView, ...] = ()
     ledger_error: str = ""
     _stale: frozenset[str] = field(default_factory=frozenset)
 
@@ -71,4 +72,4 @@ class Showing:
         if self.metering.recorder_error:
             what = f"the recording ended: {self.metering.recorder_error}"
             lacks = (*lacks, Lack(what, "--record", "free disk space"))
-        return replace(live, lacks=lacks)
+        return replace(live, lacks=lacks, engines=self.engines)

@@ -156,6 +156,16 @@ class Lack:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineView:
+    """A server in which our plugin is, its version, and the best tier that its requests can have."""
+
+    server: str
+    kind: str
+    version: str
+    tier: str
+
+
+@dataclass(frozen=True, slots=True)
 class LiveView:
     """What the page and the terminal show: `requests` are the last ones, newest first, of `requests_ended` in all."""
 
@@ -170,6 +180,7 @@ class LiveView:
     lacks: tuple[Lack, ...]
     accounts: tuple[AccountView, ...]
     requests_ended: int = 0
+    engines: tuple[EngineView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,10 @@ def register():
 
 
 class VllmProcess:
-    """`vllm serve` with the tiny model, told where the agent's socket is; it and its children end with the context."""
+    """`vllm serve` with the tiny model, told where the agent's socket is; it and its children end with the context.
+
+    It has async scheduling forced, or another general plugin of vLLM's whose source is given.
+    """
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class VllmProcess:
         agent: AgentProcess,
         *flags: str,
         is_async: bool = False,
+        plugin: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.port = free_port()
@@ -55,8 +59,8 @@ class VllmProcess:
         own = {**os.environ, **agent.environment, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         own |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
         own.pop("PYTHONPATH", None)
-        if is_async:
-            own["PYTHONPATH"] = str(_plugin(agent.home / "plugin"))
+        if plugin or is_async:
+            own["PYTHONPATH"] = str(_plugin(agent.home / "plugin", plugin or FORCE_ASYNC))
         where = ("--host", "127.0.0.1", "--port", str(self.port))
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -97,11 +101,11 @@ class VllmProcess:
             return
 
 
-def _plugin(folder: Path) -> Path:
+def _plugin(folder: Path, text: str) -> Path:
     """Write a plugin of vLLM into a folder that can stand on PYTHONPATH."""
-    metadata = folder / "force_async-1.dist-info"
+    metadata = folder / "of_the_test-1.dist-info"
     metadata.mkdir(parents=True)
-    (folder / "force_async.py").write_text(FORCE_ASYNC)
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: force-async\nVersion: 1\n")
-    (metadata / "entry_points.txt").write_text("[vllm.general_plugins]\nforce_async = force_async:register\n")
+    (folder / "of_the_test.py").write_text(text)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: of-the-test\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[vllm.general_plugins]\nof_the_test = of_the_test:register\n")
     return folder

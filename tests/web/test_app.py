@@ -10,7 +10,7 @@ from inferwatt import records, snapshot
 from tests.bundle import ROOT, STATIC, bundle
 
 APP = ROOT / "src" / "inferwatt" / "web" / "app"
-VIEWS = ("DeviceView", "ModelView", "TenantView", "RequestView", "Lack", "LiveView")
+VIEWS = ("DeviceView", "ModelView", "TenantView", "RequestView", "Lack", "EngineView", "LiveView")
 
 
 @pytest.mark.parametrize("name", VIEWS)

@@ -1,5 +1,7 @@
 """What vLLM's API servers say of the requests that they have finished: the other half of a request's truth.
 
+Where this vLLM lacks what its steps are read from, it is all that there is: whole requests then, with their times.
+
 A stop string is found by the front end: for the engine such a request was aborted, and it may have given a token more
 than the client got. vLLM calls `record` on its event loop after each step, and an exception there would end serving:
 only references are kept, and a thread of ours does the rest (entry point `vllm.stat_logger_plugins`, vllm_logger.py).
@@ -11,6 +13,8 @@ from typing import Any
 
 from inferwatt.engines.vllm_names import names_of_external
 from inferwatt.engines.vllm_plugin import about_process, is_wanted
+from inferwatt.records import Request
+from inferwatt.units import NS_PER_SECOND
 from inferwatt.wire_steps import MAX_STEPS, End, ends_message
 
 MAX_WAITING = 16_384
@@ -28,6 +32,8 @@ class Front:
         self.lately: deque[Any] = deque(maxlen=MOST_LATELY)
         """What the last steps finished, for the answers of this process (vllm_middleware_call.py)."""
         self._waiting: deque[tuple[int, Any]] = deque()
+        self._has_steps = "steps" not in about.get("lacks", {})
+        self._count = 0
 
     def note(self, iteration: Any) -> None:
         """Keep what a step finished; called on vLLM's event loop."""
@@ -44,11 +50,40 @@ class Front:
         from inferwatt.engines.vllm_courier import encode
 
         ends: list[End] = []
+        requests: list[Request] = []
         while self._waiting and len(ends) < MAX_STEPS // 2:
             t_ns, finished = self._waiting.popleft()
-            ends += [end for one in finished if (end := _end(one, t_ns)) is not None]
-        if ends:
+            told = [(end, one) for one in finished if (end := _end(one, t_ns)) is not None]
+            ends += [end for end, _ in told]
+            if not self._has_steps:
+                requests += [self._whole(end, one) for end, one in told]
+        outbox.add(requests)
+        if ends and self._has_steps:
             outbox.put(len(ends), lambda seq: encode(ends_message(seq, ends)))
+
+    def _whole(self, end: End, one: Any) -> Request:
+        """Return a finished request by what the front end knows; of n > 1 answers each is one."""
+        from inferwatt.engines.vllm_books import ENDS
+
+        self._count += 1
+        names = names_of_external(end.name)
+        outcome, ending = ENDS.get(end.reason, ENDS["STOP"])
+        ends_by_text = end.reason == "STOP"  # EOS or a stop string: it does not say which
+        arrival_ns = end.t_ns - _ns(one, "e2e_latency")
+        return Request(
+            f"{end.name[:200]}/{self._count}",
+            model=self.about.get("model", ""),
+            arrival_ns=max(arrival_ns, 0),
+            first_token_ns=max(end.t_ns - _ns(one, "decode_time"), arrival_ns, 0) if end.output_tokens else None,
+            end_ns=end.t_ns,
+            prompt_tokens=end.prompt_tokens,
+            cached_tokens=min(end.cached_tokens, end.prompt_tokens),
+            output_tokens=end.output_tokens,
+            outcome=outcome,
+            response_id=names.response_id,
+            trace_id=names.request_id,
+            ending=None if ends_by_text else ending,
+        )
 
     def again(self, outbox: Any) -> None:
         """An agent that has just started needs to know nothing from here."""
@@ -102,6 +137,11 @@ def finished(response_id: str) -> list[End]:
     named = (one for step in steps for one in step if response_id in str(getattr(one, "request_id", "")))
     ends = (_end(one, 0) for one in named)
     return [end for end in ends if end is not None and names_of_external(end.name).response_id == response_id]
+
+
+def _ns(one: Any, name: str) -> int:
+    """Return a duration of vLLM's, which it gives in seconds; none where it does not."""
+    return max(round(float(getattr(one, name, 0.0) or 0.0) * NS_PER_SECOND), 0)
 
 
 def _end(one: Any, t_ns: int) -> End | None:

@@ -70,16 +70,22 @@ def wrap(config: Any) -> None:
 
 
 def start(scheduler: Any) -> Recorder | None:
-    """Make the recorder and the courier of a scheduler that vLLM has just built."""
+    """Make the recorder and the courier of a scheduler that vLLM has just built.
+
+    Where vLLM lacks what its steps are read from, the agent is told so, and nothing is recorded.
+    """
     try:
         from inferwatt.engines.vllm_courier import Courier
 
-        load = EngineLoad(Recorder(), scheduler.vllm_config)
+        load = EngineLoad(Recorder(), getattr(scheduler, "vllm_config", None))
         courier = Courier(load, load.about)
         courier.start()
         _couriers.append(courier)
     except Exception as exc:  # noqa: BLE001 - nothing of ours may keep vLLM from starting
         _say(f"the engine's steps are not metered: {type(exc).__name__} {exc}")
+        return None
+    if absent := load.about.get("lacks", {}).get("steps"):
+        _say(f"the engine's steps are not metered: this vLLM has no {', '.join(absent)}")
         return None
     return load.recorder
 
@@ -92,7 +98,8 @@ class EngineLoad:
         from inferwatt.engines.vllm_shape import served_name
 
         self.recorder = recorder
-        self.about = about_process(config, "engine", getattr(config.parallel_config, "data_parallel_index", 0) or 0)
+        parallel = getattr(config, "parallel_config", None)
+        self.about = about_process(config, "engine", getattr(parallel, "data_parallel_index", 0) or 0)
         is_suffixed = os.environ.get("VLLM_DISABLE_REQUEST_ID_RANDOMIZATION", "").strip() not in {"1", "true", "True"}
         self._books = VllmBooks(served_name(config), is_suffixed=is_suffixed, arrival_ns=monotonic)
         self._failed = 0
@@ -137,13 +144,14 @@ def about_process(config: Any, role: str, index: int) -> dict[str, Any]:
     """Return what this process says of itself in its hello."""
     from importlib.metadata import version
 
+    from inferwatt.engines.vllm_lacks import lacks
     from inferwatt.engines.vllm_shape import about, port_of
 
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         namespace = 0
-    process = {"pid_namespace": namespace, "parent": os.getppid(), "port": port_of(sys.argv)}
+    process = {"pid_namespace": namespace, "parent": os.getppid(), "port": port_of(sys.argv), "lacks": lacks() or None}
     return about(config, version=version("vllm"), role=role, index=index, process=process)
 
 

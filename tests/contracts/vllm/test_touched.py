@@ -4,6 +4,7 @@ import ast
 import re
 from pathlib import Path
 
+from inferwatt.engines.vllm_lacks import ENDS, STEPS
 from tests.contracts.vllm.contract import KNOWN_ENDS, KNOWN_STATES, NEWEST_CPU, SUPPORTED, TERMS, TOLD_APART
 from tests.contracts.vllm.touched import SOURCE, read, touched
 
@@ -30,6 +31,16 @@ def test_the_contract_asks_for_nothing_that_nobody_reads() -> None:
     ]
 
     assert idle == []
+
+
+def test_what_is_looked_up_at_the_start_is_what_is_agreed() -> None:
+    """The plugin looks for what steps and finished requests are read from, and for nothing else."""
+    agreed = {(term.owner, name.partition("(")[0]) for term in TERMS for name in term.names}
+    looked = {(owner, name) for (_, owner), names in {**STEPS, **ENDS}.items() for name in names}
+    read = {(term.owner, name) for term in TERMS for name in term.names if term.ours == "vllm_books.py"}
+
+    assert looked <= agreed
+    assert {one for one in read if one[0] not in ENUMERATIONS} <= looked
 
 
 def test_ends_that_the_plugin_tells_apart_are_ends_of_vllm() -> None:

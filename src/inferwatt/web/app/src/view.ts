@@ -97,6 +97,13 @@ export interface AccountView {
   unattributed_joules: number;
 }
 
+export interface EngineView {
+  server: string;
+  kind: string;
+  version: string;
+  tier: string;
+}
+
 export interface LiveView {
   unix_seconds: number;
   started_unix_seconds: number;
@@ -109,6 +116,7 @@ export interface LiveView {
   lacks: Lack[];
   accounts: AccountView[];
   requests_ended: number;
+  engines: EngineView[];
 }
 
 /** The event `window`. `restricted`: tenants and requests were left out for a reader without a token. */
