@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from inferwatt.export.catalog import CATALOG, PHASES, Kind, Metric
+from inferwatt.export.otlp_names import TOLD
 
 PAGE = Path(__file__).with_name("metrics.md")
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "inferwatt"
@@ -26,6 +27,7 @@ Families by tenant, and exemplars, are shown only to who may see them ([agent.md
   and take the root; add the systematic part of a device (`..._systematic_uncertainty_ratio`) linearly.
 - `server` is the configured name, else kind and port. A model that is not known is the empty label.
 - A series is absent where nothing is known, and never zero in its place.
+- The last column is what OpenTelemetry is told, where that is configured ([otlp.md](otlp.md)).
 """
 
 QUERIES = """## Queries to begin with
@@ -79,13 +81,19 @@ def page() -> str:
 
 def table(metrics: list[Metric]) -> Iterator[str]:
     """Yield a table's lines."""
-    yield "| metric | kind | labels | what |"
-    yield "|---|---|---|---|"
+    yield "| metric | kind | labels | what | by OTLP |"
+    yield "|---|---|---|---|---|"
     filled = text_of_the_rooms()
     for metric in metrics:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         note = "" if f'"{metric.name}"' in filled else " **Reserved: nothing fills it yet.**"
-        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{note} |"
+        yield f"| `{metric.name}` | {metric.kind} | {labels} | {metric.help}{note} | {by_otlp(metric)} |"
+
+
+def by_otlp(metric: Metric) -> str:
+    """Return what OpenTelemetry is told of it: name and unit."""
+    told = TOLD.get(metric.name)
+    return "" if told is None else f"`{told.name}`" + (f" {told.unit}" if told.unit else "")
 
 
 def text_of_the_rooms() -> str:
