@@ -20,6 +20,8 @@ from inferwatt.outbox import Outbox
         ("0_chatcmpl-iw-4-b958c5df", "chatcmpl-iw-4", "chatcmpl-iw-4", "iw-4"),
         ("resp_1f-00000000", "resp_1f", "resp_1f", "1f"),
         ("resp_1f_0-00000000", "resp_1f_0", "resp_1f", "1f"),
+        ("transcribe-abc-8efce1ed", "transcribe-abc", "transcribe-abc", "abc"),
+        ("decision-abc-8efce1ed", "decision-abc", "decision-abc", "abc"),
         ("mine", "mine", "mine", "mine"),
     ],
 )

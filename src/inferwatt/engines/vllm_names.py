@@ -10,7 +10,9 @@ import re
 from typing import NamedTuple
 
 _ENGINE = re.compile("^(?:[0-9]+_)?(.+?)(?:-[0-9a-f]{8})$")
-_KIND = re.compile("^(?:chatcmpl-|cmpl-|embd-|pool-|classify-|score-|rerank-|resp_|generate-tokens-)")
+_KIND = re.compile(
+    "^(?:chatcmpl-|cmpl-|embd-|pool-|classify-|score-|rerank-|resp_|generate-tokens-|transcribe-|translate-|decision-)"
+)
 _NUMBERED = frozenset({"cmpl-", "embd-", "pool-", "classify-", "score-", "rerank-", "resp_"})
 """Kinds of which one call may have several prompts, or turns, each with its number at the end."""
 _PLACE = re.compile("(?:-|(?<=[0-9a-f])_)[0-9]+$")

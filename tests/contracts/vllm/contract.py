@@ -138,6 +138,27 @@ def _front() -> Iterator[Term]:
     yield has(STATS, "FinishedRequestStats", finished, front, Loss.STOPS)
 
 
+def _answers() -> Iterator[Term]:
+    """What the middleware stands in, and what of calls and answers it and the names of requests rely on."""
+    ours, names = "vllm_middleware.py", "vllm_names.py"
+    server, app = "entrypoints/openai/api_server.py", "entrypoints/launchers/app.py"
+    registered = "entrypoints/serve/middleware/register.py"
+    loaded = "getattr(importlib.import_module(module_path), object_name)"
+    yield writes(server, loaded, ours, Loss.ANSWERS, registered)
+    yield writes(server, "app.add_middleware(imported)", ours, Loss.ANSWERS, registered)
+    yield writes(server, "FastAPI(lifespan=lifespan)", ours, Loss.ANSWERS, app)
+    yield writes(server, "app.state.args", ours, Loss.ANSWERS, app)
+    serving, moved = "entrypoints/openai/engine/serving.py", "entrypoints/serve/engine/serving.py"
+    yield writes(serving, "raw_request.headers.get('X-Request-Id')", names, Loss.NAMES, moved)
+    for kind, beginning in (("chat_completion", "chatcmpl-"), ("completion", "cmpl-")):
+        path = f"entrypoints/openai/{kind}"
+        name = f"f'{beginning}{{self._base_request_id(raw_request, request.request_id)}}'"
+        yield writes(f"{path}/api_router.py", f"'/v1/{kind.replace('_', '/')}s'", ours, Loss.ANSWERS)
+        yield writes(f"{path}/serving.py", name, names, Loss.NAMES)
+        yield writes(f"{path}/serving.py", "'data: [DONE]\\n\\n'", "vllm_middleware_call.py", Loss.ANSWERS)
+    yield writes("entrypoints/openai/responses/protocol.py", "f'resp_{random_uuid()}'", names, Loss.NAMES)
+
+
 def _shape() -> Iterator[Term]:
     """What a process says of itself in its hello."""
     yield has("config/vllm.py", "VllmConfig", {"parallel_config": ""}, "vllm_plugin.py", Loss.STEPS)
@@ -163,4 +184,4 @@ def _page() -> Iterator[Term]:
     yield writes("v1/utils.py", "set_process_title('APIServer', str(server_index))", "servers.toml", Loss.FOUND)
 
 
-TERMS = (*_scheduling(), *_steps(), *_requests(), *_front(), *_shape(), *_page())
+TERMS = (*_scheduling(), *_steps(), *_requests(), *_front(), *_answers(), *_shape(), *_page())

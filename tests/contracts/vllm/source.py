@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -59,6 +59,17 @@ class Vllm:
                 raise Changed("is not there")
             self._trees[path] = ast.parse(text)
         return self._trees[path]
+
+    def first(self, paths: Iterable[str]) -> ast.Module:
+        """Return the syntax tree of the first of these files that is there.
+
+        Raises:
+            Changed: none of them is.
+        """
+        for path in paths:
+            if self.read(path) is not None:
+                return self.tree(path)
+        raise Changed("is not there")
 
     def find(self, path: str, name: str) -> Class:
         """Return a class of a file, or the one that the file imports by that name from vLLM.

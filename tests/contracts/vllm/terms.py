@@ -22,6 +22,7 @@ class Loss(StrEnum):
     PROMPT = "the prompt's tokens of requests that had no token ids (embeddings)"
     LORA = "LoRA adapters are told under their base model's name"
     NAMES = "a request cannot be asked for by the id that its client knows"
+    ANSWERS = "the energy in vLLM's own answers, and tenants: the middleware is not there, or finds no place for it"
     SHAPE = "the model's name, shape or sizes in what a process says of itself: a step is split without them"
     PLACE = "which of several data-parallel engines it is: each calls itself the first"
     PAGE = "sums of servers without the plugin (`token_share`), and the cross-check of those with it"
@@ -167,15 +168,21 @@ def spells(path: str, constant: str, value: str, reader: str, loss: Loss) -> Ter
     return Term(path, constant, (value,), reader, loss, look)
 
 
-def writes(path: str, expression: str, reader: str, loss: Loss) -> Term:
-    """Agree on an expression that stands in a file, however it is laid out there."""
-    expected = ast.dump(ast.parse(expression, mode="eval").body)
+def writes(path: str, expression: str, reader: str, loss: Loss, *moved: str) -> Term:
+    """Agree on an expression that stands in a file, however it is laid out there; or in that to which it has moved."""
+    expected = _spelt(ast.parse(expression, mode="eval").body)
 
     def look(vllm: Vllm) -> Iterator[str]:
-        if not any(isinstance(node, ast.expr) and ast.dump(node) == expected for node in ast.walk(vllm.tree(path))):
+        tree = vllm.first((*moved, path))
+        if not any(isinstance(node, ast.expr) and _spelt(node) == expected for node in ast.walk(tree)):
             yield f"does not have `{expression}` any more"
 
     return Term(path, "its expressions", (expression,), reader, loss, look)
+
+
+def _spelt(expression: ast.expr) -> str:
+    """Return an expression as it is compared: what is read and what is assigned to are alike."""
+    return ast.dump(expression).replace("Store()", "Load()")
 
 
 def ends(path: str, owner: str, told: Iterable[str], known: Iterable[str], beginning: str, reader: str) -> Term:
