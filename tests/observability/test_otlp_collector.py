@@ -1,5 +1,8 @@
-"""What is told by OTLP, through a real collector (rotel), by HTTP and by gRPC."""
+"""What is told by OTLP, through a real collector (rotel) by HTTP and by gRPC, and to another receiver (oteltap)."""
 
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,9 @@ from inferwatt.export.exporter import About, Batch, Exporter, ExportRetry
 from inferwatt.export.otlp import open_exporter
 from inferwatt.export.settings import ExportConfig, OtlpConfig
 from tests.export.figures import row, snapshot
+from tests.real.conftest import free_port, missing
 
-from .collector import Collector, collecting
+from .collector import Collector, collecting, listens
 from .otlp_receiver import told
 from .victoria import wait_until
 
@@ -129,3 +133,31 @@ def test_buckets_are_those_of_the_page(protocol: str, tmp_path: Path) -> None:
     assert list(last.explicit_bounds[:6]) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
     assert last.bucket_counts[5] == 4
     assert not last.HasField("min")
+
+
+@pytest.mark.parametrize("awaited", [["--await-metric", "^hw.power$"], ["--await-span", "^inference m/8B$"]])
+def test_another_receiver_understands_it(awaited: list[str]) -> None:
+    """oteltap, which reads no gzip, ends well once it has seen the metric or the span that it waits for."""
+    if find_spec("oteltap") is None:
+        missing("oteltap is not installed: make test-observability")
+    port = free_port()
+    tap = subprocess.Popen([sys.executable, "-m", "oteltap", "--port", str(port), *awaited], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port))
+        exporter = opened(f"http://127.0.0.1:{port}", compression="none", spans="--await-span" in awaited)
+        told_at(exporter, 1, 0, 1, "a")
+        assert tap.wait(30) == 0
+    finally:
+        tap.kill()
+        tap.wait(10)
+
+
+def test_a_clock_that_is_put_back_makes_no_window_that_ends_before_it_begins(tmp_path: Path) -> None:
+    """Receivers refuse such points."""
+    with collecting(tmp_path) as collector:
+        exporter = opened(collector.endpoint("http"), temporality="delta")
+        for second, uj in ((1, 0), (3_600, 1_000_000), (11, 3_000_000)):
+            told_at(exporter, second, uj)
+        wait_until(lambda: len(measured(collector)) == 2)
+
+    assert measured(collector) == [(1, 3_600, 1.0), (11, 11, 2.0)]

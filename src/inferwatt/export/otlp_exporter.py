@@ -207,14 +207,15 @@ def data_point(point: Point, unix_ns: int, sources: _Sources) -> NumberDataPoint
     """Return a point as the SDK has it, in the wire's unit."""
     attributes = attributes_of(TOLD[point.family], point.labels, sources.providers, sources.types)
     metric, gained = FAMILIES[point.family], point.gained
+    since_unix_ns = min(point.since_unix_ns, unix_ns)  # the wall clock may have been put back
     if isinstance(gained, HistogramValue):
         count = sum(gained.counts)
         return HistogramDataPoint(
-            attributes, point.since_unix_ns, unix_ns, count, gained.sum, gained.counts, metric.buckets, None, None
+            attributes, since_unix_ns, unix_ns, count, gained.sum, gained.counts, metric.buckets, None, None
         )
     is_count = metric.kind is Kind.COUNTER and not metric.decimals
     value = int(gained) if is_count else gained / 10**metric.decimals
-    return NumberDataPoint(attributes, point.since_unix_ns, unix_ns, value)
+    return NumberDataPoint(attributes, since_unix_ns, unix_ns, value)
 
 
 def parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
