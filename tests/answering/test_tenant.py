@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.answering.tenant import is_name, key_of, split_path, tenants
+from inferwatt.answering.tenant import is_name, key_of, keys_of, split_path, tenants
 
 ACME = {"authorization": "Bearer sk-acme"}
 RULE = tenants({"sk-acme": "acme"}, secret=b"local", peers=["10.0.0.0/8", "::1"])
@@ -41,6 +41,14 @@ def test_reserved_and_odd_names_are_refused(name: str) -> None:
     assert RULE.of(ACME, "10.1.2.3", name) == "acme"
     with pytest.raises(ValueError, match="is no tenant"):
         tenants({"sk": name})
+
+
+def test_a_file_of_keys_names_a_tenant_a_line() -> None:
+    """Each tenant by its key; what is no such line is refused, and no key is shown."""
+    assert keys_of('acme = "sk-acme"\n"b.c" = "sk-b"\n') == {"sk-acme": "acme", "sk-b": "b.c"}
+    for text in ("acme = 5", 'acme = ""', '[acme]\nkey = "sk-canary"', "sk-canary", 'a = "sk-canary"\na = "sk-canary"'):
+        with pytest.raises(ValueError, match=r"^(?!.*canary)"):
+            keys_of(text)
 
 
 @given(st.text(), st.text())

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import ipaddress
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -91,6 +92,18 @@ class Tenants:
         except ValueError:
             return False
         return any(address in network for network in self.peers)
+
+
+def keys_of(text: str) -> dict[str, str]:
+    """Return tenants by key, of the text of a TOML file with lines `tenant = "key"`.
+
+    Raises:
+        ValueError: it is not such a text; a key is never shown.
+    """
+    named = tomllib.loads(text)
+    if not all(isinstance(key, str) and key for key in named.values()):
+        raise ValueError('a line is not tenant = "key"')
+    return {key: name for name, key in named.items()}
 
 
 def tenants(

@@ -11,12 +11,11 @@ import itertools
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inferwatt.answering.tenant import HEADER, Tenants, split_path, tenants
+from inferwatt.answering.tenant import HEADER, Tenants, keys_of, split_path, tenants
 from inferwatt.engines.vllm_middleware_call import App, Call, Receive, Scope, Send
 from inferwatt.engines.vllm_middleware_desk import Desk
 from inferwatt.engines.vllm_plugin import is_wanted
@@ -146,7 +145,7 @@ def _tenants() -> Tenants:
     try:
         return tenants_of(os.environ)
     except (OSError, ValueError) as exc:
-        sys.stderr.write(f"inferwatt: tenants are not told: {exc}\n  fix: put it right and start vLLM again\n")
+        sys.stderr.write(f"inferwatt: tenants are not told: {exc}\n  fix: INFERWATT_TENANT_*, and start vLLM again\n")
         return Tenants()
 
 
@@ -158,11 +157,8 @@ def tenants_of(environ: Mapping[str, str]) -> Tenants:
         OSError: a file cannot be read.
     """
     secret, keys = environ.get("INFERWATT_TENANT_SECRET_FILE", ""), environ.get("INFERWATT_TENANT_KEYS_FILE", "")
-    named = tomllib.loads(Path(keys).read_text(encoding="utf-8")) if keys else {}
-    if not all(isinstance(key, str) and key for key in named.values()):
-        raise ValueError(f'{keys}: a line is not TENANT = "KEY"')
     return tenants(
-        {key: tenant for tenant, key in named.items()},
+        keys_of(Path(keys).read_text(encoding="utf-8")) if keys else {},
         secret=Path(secret).read_bytes().strip() if secret else b"",
         peers=[peer.strip() for peer in environ.get("INFERWATT_TENANT_PEERS", "").split(",") if peer.strip()],
         header=environ.get("INFERWATT_TENANT_HEADER", HEADER),

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import ssl
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from inferwatt.answering.tenant import Tenants, tenants
+from inferwatt.answering.tenant import Tenants, keys_of, tenants
 from inferwatt.clients.estimator import own_registry
 from inferwatt.errors import ConfigError, Unavailable
 from inferwatt.gateway.app import LOOPBACK, Gateway
@@ -130,10 +129,7 @@ def tenants_of(config: GatewayConfig) -> Tenants:
     secret = read_secret(told.secret_file, "gateway.tenants.secret_file").encode()
     where = f"gateway.tenants.keys_file {told.keys_file}"
     try:
-        named = tomllib.loads(Path(told.keys_file).read_text(encoding="utf-8")) if told.keys_file else {}
-        if not all(isinstance(key, str) and key for key in named.values()):
-            raise ConfigError("a line names no key", where=where, fix='tenant = "key"')
-        keys = {key: name for name, key in named.items()}
+        keys = keys_of(Path(told.keys_file).read_text(encoding="utf-8")) if told.keys_file else {}
         return tenants(keys, secret=secret, peers=told.peers, header=told.header)
     except (OSError, ValueError) as exc:
         raise ConfigError(f"tenants cannot be told: {exc}", where=where, fix='a file of lines tenant = "key"') from None
