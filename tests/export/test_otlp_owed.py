@@ -89,7 +89,9 @@ def test_a_whole_server_begins_where_its_meter_was_first_read() -> None:
     whole = {**devices, ("overhead", "overhead", "reported"): 10}
     debt = owed(is_delta=True)
     for second, series in ((1, devices), (2, whole)):
-        debt.taken(debt.look(Snapshot({"inferwatt_device_energy_joules_total": series}, {}, LIVE), START_NS + second))
+        points = debt.look(Snapshot({"inferwatt_device_energy_joules_total": series}, {}, LIVE), START_NS + second)
+        assert HOST not in {point.family for point in points}
+        debt.taken(points)
     more = {**whole, ("gpu-0", "gpu", "measured"): 10**15 + 3}
     points = debt.look(Snapshot({"inferwatt_device_energy_joules_total": more}, {}, LIVE), START_NS + 3)
 

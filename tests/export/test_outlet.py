@@ -173,6 +173,19 @@ def test_at_the_end_everything_that_waits_is_sent() -> None:
     assert exporter.closed.is_set()
 
 
+def test_a_batch_says_whether_more_follow_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the last of a backlog: an exporter need not send every figure with each of them."""
+    monkeypatch.setattr(outlet, "BATCH_REQUESTS", 2)
+    exporter = Scripted(iter([]), period_seconds=PATIENCE_SECONDS)
+    one = Outlet(exporter, lambda: NOTHING)
+    one.offer(row(str(number)) for number in range(4))
+    one.ask_to_stop()
+    one.start()
+    one.join(PATIENCE_SECONDS)
+
+    assert [exporter.given.get().has_more for _ in range(2)] == [True, False]
+
+
 def test_who_wants_no_requests_keeps_none() -> None:
     """An exporter of snapshots has no queue."""
     one = Outlet(Scripted(iter([]), wants_requests=False), lambda: NOTHING)

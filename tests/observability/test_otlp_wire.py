@@ -118,7 +118,9 @@ def test_a_request_is_told_once_though_its_batch_came_again() -> None:
         assert len(receiver.spans) == 500
         exporter.export(batch(2, *names))
 
-    assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 700
+        assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 700
+        exporter.export(batch(3, "r0"))  # from then on it is the outlet's to know what was sent
+        assert len(receiver.spans) == 701
 
 
 def test_metrics_wait_while_more_requests_follow_at_once() -> None:
