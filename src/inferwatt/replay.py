@@ -9,7 +9,7 @@ import msgspec
 
 from inferwatt import recording
 from inferwatt.attribution.accounts import DeviceTotals
-from inferwatt.attribution.attributor import Attributor, Closed, moved_to
+from inferwatt.attribution.attributor import Attributor, moved_to
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Meta, Record, Recording
 from inferwatt.records import (
@@ -26,6 +26,7 @@ from inferwatt.records import (
     Sums,
     Tier,
 )
+from inferwatt.settled import Settled
 from inferwatt.units import joules, named_joules
 
 
@@ -117,7 +118,7 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
     for engine in meta.engines:
         attributor.add_engine(engine, loaded=not source.live and engine.engine not in source.loaded_later)
     rejected: list[str] = []
-    settled: list[tuple[Request, RequestEnergy]] = []
+    settled = Settled()
     newest_ns = 0
     for record in _as_known(source.records, meta, best):
         try:
@@ -128,21 +129,12 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
         now_ns = moved_to(record)
         if now_ns is not None:
             newest_ns = max(newest_ns, now_ns)
-            _keep(attributor.advance(now_ns), settled)
-    _keep(attributor.advance(newest_ns, last=True), settled)
+            settled.add_requests(attributor.advance(now_ns))
+    settled.add_requests(attributor.advance(newest_ns, last=True))
     devices = {device.device: device for device in meta.devices}
     totals = attributor.devices
     accounts = tuple((devices[name], totals[name]) for name in totals)
-    return ReplayResult(tuple(settled), accounts, (*source.rejected, *rejected))
-
-
-def _keep(closed: Closed, settled: list[tuple[Request, RequestEnergy]]) -> None:
-    """Keep what became final, and what takes the place of what was."""
-    settled.extend(closed.requests)
-    if closed.corrected:
-        newest = {record.request: number for number, (record, _) in enumerate(settled)}
-        for record, energy in closed.corrected:
-            settled[newest[record.request]] = record, energy
+    return ReplayResult(tuple(settled.final()), accounts, (*source.rejected, *rejected))
 
 
 def completed(meta: Meta, records: Iterable[Record]) -> Meta:

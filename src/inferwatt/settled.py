@@ -21,9 +21,21 @@ class Settled:
     def add(self, closed: Closed) -> None:
         """Add what was just closed."""
         self.ticks.extend(closed.ticks)
-        self.requests.extend(closed.requests)
         self.corrections.extend(closed.corrections)
+        self.add_requests(closed)
+
+    def add_requests(self, closed: Closed) -> None:
+        """Add the requests of it alone."""
+        self.requests.extend(closed.requests)
         self.corrected.extend(closed.corrected)
+
+    def final(self) -> list[tuple[Request, RequestEnergy]]:
+        """Return the final requests with their corrections in their places."""
+        final = list(self.requests)
+        newest = {record.request: number for number, (record, _) in enumerate(final)}
+        for record, energy in self.corrected:
+            final[newest[record.request]] = record, energy
+        return final
 
     def merged(self) -> "Settled":
         """Return the same with one tick for each device."""
