@@ -130,6 +130,19 @@ def _overlap(one: dict[str, int], other: dict[str, int], at: str, size: str) -> 
     return one[at] < other[at] + other[size] and other[at] < one[at] + one[size]
 
 
+@pytest.mark.parametrize("board", BOARDS, ids=named)
+def test_what_can_be_chosen_is_of_metrics_that_there_are(board: Board) -> None:
+    """Lists of agents and models are made of a label of a series; all is chosen at first, and each is used."""
+    document = json.loads(make_dashboards.text_of(board))
+    lists = {each["name"]: each for each in document["templating"]["list"] if each["type"] == "query"}
+
+    for name, each in lists.items():
+        metric, label = each["query"].removeprefix("label_values(").removesuffix(")").split(", ")
+        assert label in known()[metric] | OF_EVERY_TARGET
+        assert (each["current"]["value"], each["allValue"]) == ("$__all", ".*")
+        assert f"${name}" in json.dumps(document["panels"])
+
+
 def test_what_is_provisioned_is_there() -> None:
     """Grafana is pointed at the folder of the dashboards, and at a Prometheus, under the name that they ask for."""
     (provider,) = yaml.safe_load((PROVISIONING / "dashboards" / "inferwatt.yml").read_text())["providers"]

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,14 +109,14 @@ Scrape = Callable[[Mapping[str, str]], Prometheus]
 """Job name -> URL of a metrics page, to a Prometheus that scrapes them: the fixture `prometheus`."""
 
 
-def configuration(targets: Mapping[str, str]) -> str:
+def configuration(targets: Mapping[str, str], rule_files: Sequence[str] = ()) -> str:
     """Return a scrape configuration (YAML is a superset of JSON) of job name -> URL."""
     jobs = []
     for job, target in targets.items():
         url = urllib.parse.urlsplit(target)
         jobs.append({"job_name": job, "metrics_path": url.path, "static_configs": [{"targets": [url.netloc]}]})
     every_second = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-    return json.dumps({"global": every_second, "scrape_configs": jobs})
+    return json.dumps({"global": every_second, "rule_files": list(rule_files), "scrape_configs": jobs})
 
 
 def free_port() -> int:
@@ -128,9 +128,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def scraping(folder: Path, targets: Mapping[str, str]) -> Iterator[Prometheus]:
-    """Run Prometheus in `folder` over `targets` (job name -> URL of a metrics page); stop it at the end."""
-    (folder / "prometheus.yml").write_text(configuration(targets))
+def scraping(folder: Path, targets: Mapping[str, str], rule_files: Sequence[str] = ()) -> Iterator[Prometheus]:
+    """Run Prometheus in `folder` over `targets` (job name -> URL of a metrics page), with rules; stop it at the end."""
+    (folder / "prometheus.yml").write_text(configuration(targets, rule_files))
     address = f"127.0.0.1:{free_port()}"
     command = [
         program("prometheus"),

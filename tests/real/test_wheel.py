@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import inferwatt
+from inferwatt.export.paste import BOARDS
 
 pytestmark = pytest.mark.real
 
@@ -55,10 +56,12 @@ def test_the_wheel_holds_our_package_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_wheel_is_whole(wheel: Path) -> None:
-    """Types, licence, data files and the built page are in it: a user needs no Node."""
+    """Types, licence, data files, dashboards and the built page are in it: a user needs no Node, and no checkout."""
     names = set(zipfile.ZipFile(wheel).namelist())
     package = ROOT / "src" / "inferwatt"
     data = {f"inferwatt/{path.relative_to(package).as_posix()}" for path in package.rglob("*.toml")}
+
+    data |= {f"inferwatt/export/boards/inferwatt-{board}.json" for board in BOARDS}
 
     assert {"inferwatt/py.typed", "inferwatt/web/static/index.html"} | data <= names
     assert f"inferwatt-{inferwatt.__version__}.dist-info/licenses/LICENSE" in names
