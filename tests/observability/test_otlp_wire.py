@@ -60,6 +60,22 @@ def test_what_never_will_be_is_left_out_and_counted(status: int) -> None:
     assert len(receiver.headers) == 1
 
 
+def test_a_delta_that_was_refused_is_still_owed() -> None:
+    """A path that was wrong, or a limit that was too low: put right, the next point has it all."""
+    with receiving() as receiver:
+        exporter = opened(receiver.url, temporality="delta")
+        exporter.export(batch(1))
+        receiver.answers[METRICS] = [(404, {}, b"")]
+        with pytest.raises(ExportRefused):
+            exporter.export(batch(11))
+        exporter.export(batch(21))
+        points = receiver.points("inferwatt.tenant.energy")
+
+    assert [(each.time_unix_nano - each.start_time_unix_nano, each.as_double) for each in points] == [
+        (20 * 10**9, 20.0)
+    ]
+
+
 def test_a_receiver_of_metrics_alone_gets_them(caplog: pytest.LogCaptureFixture) -> None:
     """Spans that it refuses are counted each time, and told once; metrics go on."""
     with receiving() as receiver:

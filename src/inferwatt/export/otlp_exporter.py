@@ -96,11 +96,11 @@ class Otlp:
             ExportRetry: not all of it was taken; the rest comes again.
             ExportRefused: nothing of it ever will be.
         """
-        sending = _Sending()
+        sending, sources = _Sending(), _Sources(batch.snapshot)
         if not batch.has_more:
-            self._send_metrics(batch, sending)
+            self._send_metrics(batch, sources, sending)
         if self.wants_requests:
-            self._send_spans(batch, sending)
+            self._send_spans(batch.requests, sources, sending)
         self._told.clear()
         self._note(sending)
         if sending.refusal is not None and not sending.taken:
@@ -111,14 +111,13 @@ class Otlp:
         """Let go of the connection."""
         self._wire.close()
 
-    def _send_metrics(self, batch: Batch, sending: "_Sending") -> None:
-        sources = _Sources(batch.snapshot)
+    def _send_metrics(self, batch: Batch, sources: "_Sources", sending: "_Sending") -> None:
         points = [*self._owed.look(batch.snapshot, batch.unix_ns), *gauges(batch.snapshot)]
         for part in parts(points, MOST_POINTS):
             scope = ScopeMetrics(self._scope, list(self._metrics(part, batch.unix_ns, sources)), SCHEMA)
             data = MetricsData([ResourceMetrics(self._resource, [scope], SCHEMA)])
-            sending.send(self._wire, METRICS, encode_metrics(data), len(part))
-            self._owed.taken(part)
+            if sending.send(self._wire, METRICS, encode_metrics(data), len(part)):
+                self._owed.taken(part)
 
     def _metrics(self, points: Iterable[Point], unix_ns: int, sources: "_Sources") -> Iterator[Metric]:
         for family, own in groupby(points, key=lambda point: point.family):
@@ -131,11 +130,10 @@ class Otlp:
             return Sum(points, self._temporality, is_monotonic=True)
         return Histogram(points, self._temporality) if kind is Kind.HISTOGRAM else Gauge(points)
 
-    def _send_spans(self, batch: Batch, sending: "_Sending") -> None:
-        providers = _Sources(batch.snapshot).providers
-        left = [row for row in batch.requests if (row.request.producer, row.request.request) not in self._told]
+    def _send_spans(self, rows: Iterable[RequestRow], sources: "_Sources", sending: "_Sending") -> None:
+        left = [row for row in rows if (row.request.producer, row.request.request) not in self._told]
         for part in parts(left, MOST_SPANS):
-            found = [self._span(row, providers.get(row.server, "")) for row in part]
+            found = [self._span(row, sources.providers.get(row.server, "")) for row in part]
             spans = [span for span in found if span is not None]
             if spans:
                 sending.send(self._wire, SPANS, encode_spans(spans), len(spans))
@@ -174,15 +172,15 @@ class _Sending:
         self.said = ""
         self.refusal: ExportRefused | None = None
 
-    def send(self, wire: Wire, signal: Signal, body: Message, items: int) -> None:
-        """Send one message; what is refused for good is counted, and the next one goes on."""
+    def send(self, wire: Wire, signal: Signal, body: Message, items: int) -> bool:
+        """Send one message and return whether it was taken; what is refused is counted, and the next one goes on."""
         try:
             count, said = refused(signal, wire.send(signal, body))
         except ExportRefused as exc:
-            count, said, self.refusal = items, exc.what, exc
-        self.taken += items - count
-        self.refused += count
-        self.said = said or self.said
+            self.refused, self.said, self.refusal = self.refused + items, exc.what, exc
+            return False
+        self.taken, self.refused, self.said = self.taken + items - count, self.refused + count, said or self.said
+        return True
 
 
 class _Sources:
