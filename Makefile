@@ -88,7 +88,7 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 	@CI=true $(BIN)/python -m pytest -m real $(ARGS)
 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
-	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm $(ARGS)
+	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm tests/test_gpu_attribution.py $(ARGS)
 
 test-clients: $(CALLS) ## the real client libraries, instrumented: stand-ins of managed APIs, llama.cpp, an agent
 	@CI=true $(CALLING)/bin/python -m pytest -W default tests/instrument $(ARGS) # the libraries' warnings are theirs

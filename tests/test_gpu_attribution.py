@@ -1,5 +1,7 @@
 """What the benchmark of attribution on a GPU computes, on numbers whose answer is known. No GPU is needed for it."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -60,3 +62,17 @@ def test_without_a_gpu_it_says_what_is_missing() -> None:
     assert run.returncode != 0
     assert "Traceback" not in run.stderr
     assert len(run.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif("VLLM_PYTHON" not in os.environ, reason="it needs torch: make test-vllm has it")
+def test_over_a_stand_in_meter_it_runs_to_its_end() -> None:
+    """Every set of a group of three runs on the CPU; the figures are of a stand-in, and are called so."""
+    python = os.environ["VLLM_PYTHON"]
+    command = [python, "-m", "benchmarks.gpu.attribution", "--model", "tiny", "--repeats", "1"]
+    run = subprocess.run([*command, "--meter", "stand-in"], capture_output=True, text=True, check=True, timeout=300)
+
+    line = json.loads(run.stdout)
+    [group] = line["figures"]["groups"]
+    assert line["machine"]["gpu"] == "stand-in meter"
+    assert len(group["joules"]) == 7
+    assert group["our_joules"].keys() == group["shapley_joules"].keys() == group["our_marginal_joules"].keys()
