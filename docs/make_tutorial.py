@@ -14,6 +14,8 @@ from typing import Any
 PAGE = Path(__file__).with_name("tutorial.md")
 IMAGES = Path(__file__).with_name("images")
 WIDTH, HEIGHT, EDGE = 720, 420, 60
+LINEAR = 0.02
+"""Up to about so much an error is drawn in proportion, beyond by its logarithm."""
 OURS, REBUILT, THEIRS, INK, GRID = "#0a7d5a", "#3b6fd4", "#c8553d", "#3a3a3a", "#d9d9d9"
 _BLOCKS = re.compile(r"```python\n(.*?)```(\n\n```text\n)(.*?)```", re.DOTALL)
 
@@ -80,47 +82,52 @@ class Plot:
 
 def split_plot(names: dict[str, Any]) -> str:
     """Draw told against true joules, both by their logarithms."""
-    true = names["true"]
-    low, high = 0.0, math.ceil(math.log10(max(true.values())))
+    true, drawn = names["true"], (("by_output", THEIRS), ("rebuilt", REBUILT), ("exact", OURS))
+    told = {answers: {name: names[answers][name].energy_uj / 1e6 for name in true} for answers, _ in drawn}
+    seen = [*true.values(), *(joules for each in told.values() for joules in each.values())]
+    low, high = math.floor(math.log10(min(seen))), math.ceil(math.log10(max(seen)))
     plot = Plot("What each request is said to have used", "true joules", "told joules")
 
     def place(joules: float) -> float:
-        return min(max((math.log10(max(joules, 1e-3)) - low) / (high - low), 0.0), 1.0)
+        return (math.log10(joules) - low) / (high - low)
 
-    for power in range(int(low), int(high) + 1):
+    for power in range(low, high + 1):
         at = place(10.0**power)
         plot.line((at, 0), (at, 1), GRID)
         plot.line((0, at), (1, at), GRID)
-        plot.mark(0, at, f"{10**power:,}")
-        plot.mark(at, 0, f"{10**power:,}", anchor="middle", dx=0, dy=18)
+        plot.mark(0, at, f"{10.0**power:,.6g}")
+        plot.mark(at, 0, f"{10.0**power:,.6g}", anchor="middle", dx=0, dy=18)
     plot.line((0, 0), (1, 1), INK)
-    for answers, colour in (("by_output", THEIRS), ("rebuilt", REBUILT), ("exact", OURS)):
+    for answers, colour in drawn:
         for name, joules in true.items():
-            plot.dot(place(joules), place(names[answers][name].energy_uj / 1e6), colour)
+            plot.dot(place(joules), place(told[answers][name]), colour)
     plot.key([(OURS, "ours, steps known"), (REBUILT, "ours, steps rebuilt"), (THEIRS, "by output tokens")])
     return plot.text()
 
 
 def intervals_plot(names: dict[str, Any]) -> str:
-    """Draw each request's error and interval, the smallest requests first."""
+    """Draw each request's error and interval, the smallest requests first; far errors by their logarithm, none cut."""
     true, exact = names["true"], names["exact"]
     order = sorted(true, key=lambda name: float(true[name]))
+    rows = [
+        tuple(uj / (true[name] * 1e6) - 1 for uj in (exact[name].low_uj, exact[name].energy_uj, exact[name].high_uj))
+        for name in order
+    ]
+    most = max(abs(ratio) for row in rows for ratio in row)
     plot = Plot("How far each request is off, and how far it may be", "requests, the smallest first", "told less true")
-    most = 0.1
 
     def place(ratio: float) -> float:
-        return 0.5 + min(max(ratio / most, -1.0), 1.0) / 2
+        return 0.5 + math.copysign(math.log1p(abs(ratio) / LINEAR) / math.log1p(most / LINEAR), ratio) / 2
 
-    for percent in (-10, -5, 0, 5, 10):
-        plot.line((0, place(percent / 100)), (1, place(percent / 100)), INK if percent == 0 else GRID)
-        plot.mark(0, place(percent / 100), f"{percent:+d}%" if percent else "0")
-    for number, name in enumerate(order):
-        uj, energy = true[name] * 1e6, exact[name]
+    for percent in (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100):
+        if abs(percent) / 100 <= most:
+            plot.line((0, place(percent / 100)), (1, place(percent / 100)), INK if percent == 0 else GRID)
+            plot.mark(0, place(percent / 100), f"{percent:+d}%" if percent else "0")
+    for number, (low, ratio, high) in enumerate(rows):
         x = (number + 0.5) / len(order)
-        low, high = ((bound - uj) / uj for bound in (energy.low_uj, energy.high_uj))
-        is_inside = low <= 0 <= high
-        plot.line((x, place(low)), (x, place(high)), OURS if is_inside else THEIRS, 1.2)
-        plot.dot(x, place((energy.energy_uj - uj) / uj), OURS if is_inside else THEIRS, 2.0)
+        colour = OURS if low <= 0 <= high else THEIRS
+        plot.line((x, place(low)), (x, place(high)), colour, 1.2)
+        plot.dot(x, place(ratio), colour, 2.0)
     plot.key([(OURS, "the interval holds the truth"), (THEIRS, "it does not")])
     return plot.text()
 
