@@ -6,6 +6,8 @@ import pytest
 
 from inferwatt.export.otlp_requests import Context, attributes_of, context_of
 from inferwatt.records import UNKNOWN_TENANT, Request
+from inferwatt.spans.decoding import Span
+from inferwatt.spans.genai import Reader, Said
 
 from .figures import row
 
@@ -64,3 +66,14 @@ def test_the_joules_are_those_of_the_row() -> None:
     assert found["inferwatt.energy_joules"] == found["inferwatt.accelerator_joules"] == 2.500001
     assert (found["inferwatt.provenance"], found["inferwatt.state"]) == ("measured", "final")
     assert (found["gen_ai.provider.name"], managed["gen_ai.provider.name"]) == ("vllm", "openai")
+
+
+def test_our_own_span_is_no_call_to_us() -> None:
+    """A collector that passes everything on to `spans.listen` makes no second request of it."""
+    served = replace(
+        row("r1"), request=Request("r1", provider="openai", model="gpt-5", prompt_tokens=3, output_tokens=4)
+    )
+    server = 2
+    span = Span(TRACE, SPAN, "", server, 1, 2, has_failed=False, attributes=attributes_of(served, ""))
+
+    assert Reader((), "inferwatt.tenant").read(span, 0, 3) == (Said.OTHER, None)

@@ -48,10 +48,16 @@ class Collector:
         wait_until(lambda: all(map(listens, self.ports.values())))
 
     def kill(self) -> None:
-        """End it without a word."""
+        """End it without a word: what it has not passed on is lost, though it took it."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(10)
+
+    def end(self) -> None:
+        """End it: it passes on what it took."""
+        assert self.process is not None
+        self.process.terminate()
+        self.process.wait(30)
 
 
 def listens(port: int) -> bool:

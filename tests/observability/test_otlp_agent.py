@@ -165,3 +165,32 @@ def test_a_span_is_below_its_callers(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (f"{above.trace_id:032x}", f"{above.span_id:016x}")
     assert span.span_id != span.parent_span_id
     assert len(kept(tmp_path)[1]) == 2
+
+
+@pytest.mark.parametrize(("protocol", "temporality"), [("http", "delta"), ("grpc", "cumulative")])
+def test_a_collector_that_ends_and_comes_back_misses_nothing(
+    protocol: str, temporality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joules and requests of the time between come when it is there again."""
+    with collecting(tmp_path) as collector:
+        otlp = OtlpConfig(collector.endpoint(protocol), protocol, temporality=temporality, period_seconds=0.2)  # type: ignore[arg-type]
+        with metering(tmp_path, otlp, monkeypatch) as agent:
+            work(0.3)
+            wait_until(lambda: collector.came.points("hw.energy"))
+            collector.end()
+            work(0.3)
+            wait_until(lambda: any("otlp" in labels for labels in failures(agent)))
+            collector.start()
+            told_before = len(collector.came.metrics)
+            wait_until(lambda: len(collector.came.metrics) > told_before)
+        counters, rows = kept(tmp_path)
+        (kept_uj,) = counters["inferwatt_device_energy_joules_total"].values()
+        settled(collector, "hw.energy", kept_uj / 1e6)
+        wait_until(lambda: len(collector.came.spans) >= len(rows))
+
+    assert len({span.span_id for span in collector.came.spans}) == len(rows) == 2
+
+
+def failures(agent: Agent) -> set[Labels]:
+    """Return which exporters failed, and why."""
+    return set(agent.keeper.snapshot.values.get("inferwatt_export_failures_total", {}))
