@@ -110,7 +110,7 @@ INVENTORY = (
         "Inference servers",
         "What was found, and where it runs.",
         "none",
-        "No server was found: `inferwatt engines` says where it was looked for.",
+        "No server was found: inferwatt engines says where it was looked for.",
         (Query(now("inferwatt_server_info")),),
         Kind.TABLE,
     ),

@@ -119,7 +119,7 @@ def _drawn(kind: Kind) -> Any:  # noqa: ANN401 - as above
     if kind is Kind.BARS:
         return bargauge.Panel().reduce_options(last).orientation(VizOrientation.HORIZONTAL).min(0)
     if kind is Kind.HEAT:
-        return heatmap.Panel().calculate(False)
+        return heatmap.Panel().calculate(False).y_axis(heatmap.YAxisConfig().unit("joule"))
     if kind is Kind.TABLE:
         organize = DataTransformerConfig(id_val="organize", options={"excludeByName": dict.fromkeys(HIDDEN, True)})
         return table.Panel().show_header(True).with_transformation(organize)

@@ -111,7 +111,7 @@ EVIDENCE = (
         "Asking servers for their pages",
         "Scrapes a second, and those that failed.",
         "short",
-        "No server with a metrics page was found: `inferwatt engines` says what was.",
+        "No server with a metrics page was found: inferwatt engines says what was.",
         (
             Query(rate("server", "inferwatt_scrapes_total"), "{{server}}"),
             Query(rate("server, reason", "inferwatt_scrape_failures_total"), "{{server}}: {{reason}}", sometimes=True),

@@ -13,13 +13,13 @@ OF_MODEL: Final = 'model_name=~"$model"'
 MODEL_LINE: Final = "{{model_name}} ({{provenance}})"
 
 NO_METER: Final = (
-    "No device is metered: `inferwatt sources` says what is lacking. Or Prometheus does not scrape the agent."
+    "No device is metered: inferwatt sources says what is lacking. Or Prometheus does not scrape the agent."
 )
 NO_WORK: Final = "No request in this time: Prometheus has seen no model at work."
 NO_TENANTS: Final = (
     "No tenant: Prometheus needs the agent's token (docs/agent.md), or tenants.enabled is false, or nobody asked."
 )
-NO_PRICE: Final = "Type what your kWh costs into *Price of a kWh*, above: 0 is no price. Or there was no request."
+NO_PRICE: Final = "Type your price into Price of a kWh, above: 0 is none. Or there was no request in this time."
 NO_RULES: Final = "It needs the recording rules: inferwatt print prometheus-rules (docs/prometheus.md)."
 
 
