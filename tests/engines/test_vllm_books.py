@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt import wire
-from inferwatt.engines.vllm_books import VllmBooks
+from inferwatt.engines.vllm_books import GIVEN_UP_NS, VllmBooks
 from inferwatt.engines.vllm_courier import encode
-from inferwatt.engines.vllm_recorder import SCHEDULED, UPDATED
+from inferwatt.engines.vllm_recorder import FINISHED, SCHEDULED, UPDATED
 from inferwatt.records import Ending, Outcome, Phase, Request, Step
 from inferwatt.wire_steps import Same, StepRow, steps_from_wire, steps_message
 from tests.engines.vllm_engine import ScriptedEngine
@@ -147,6 +147,50 @@ def test_an_arrival_is_a_time_of_the_wall_clock() -> None:
         (995, "adapter", "chatcmpl-a", "a"),
         (2_000, "m", "chatcmpl-b", "b"),
     ]
+
+
+def test_an_engine_that_failed_leaves_no_request_open() -> None:
+    """It ends all requests and drops its steps in flight: after 30 s these are given up, though no other came."""
+    engine = ScriptedEngine(random.Random(1), is_async=True, drafts=0)
+    books = VllmBooks("m", arrival_ns=lambda _unix: None)
+    engine.add(0)
+    engine.add(1)
+    engine.turn()
+    for event in engine.events:
+        books.feed(event)
+    [failed_ns] = [event[1] for event in engine.events if event[0] == SCHEDULED]
+    books.take(failed_ns)
+    books.feed(
+        (FINISHED, failed_ns + 1, None, "FINISHED_ABORTED")
+    )  # as v1/fault_tolerance/engine_core_sentinel.py does
+    waiting = books.take(failed_ns + GIVEN_UP_NS)
+    rows, requests = books.take(failed_ns + GIVEN_UP_NS + 1)
+
+    assert waiting == ([], [])
+    assert (books.lost_steps, rows) == (1, [])
+    assert [(one.outcome, one.ending, one.output_tokens) for one in requests] == [
+        (Outcome.ABORTED, Ending.DISCONNECT, 0)
+    ] * 2
+    books.take(failed_ns + 2 * GIVEN_UP_NS)
+    assert (books._pending, books._sequences, books.lost_steps) == ({}, {}, 1)
+
+
+def test_a_step_that_takes_long_is_waited_for() -> None:
+    """As long as one of its members is open, it may still come."""
+    engine = ScriptedEngine(random.Random(1), is_async=False, drafts=0)
+    books = VllmBooks("m", arrival_ns=lambda _unix: None)
+    engine.add(0)
+    engine.add(1)
+    engine.turn()
+    scheduled = [event for event in engine.events if event[0] != UPDATED]
+    for event in scheduled:
+        books.feed(event)
+    books.feed((FINISHED, scheduled[-1][1] + 1, next(iter(engine.lives)), "FINISHED_ABORTED"))
+    books.take(100 * GIVEN_UP_NS)
+    books.feed(engine.events[-1])
+    rows, _ = books.take(100 * GIVEN_UP_NS)
+
+    assert (books.lost_steps, len(rows)) == (0, 1)
 
 
 def test_a_step_that_the_engine_dropped_is_not_waited_for() -> None:

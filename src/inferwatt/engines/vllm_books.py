@@ -12,27 +12,18 @@ from typing import Any, NamedTuple
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.engines.vllm_recorder import ADDED, FINISHED, SCHEDULED, Event
 from inferwatt.engines.vllm_sequences import Sequence
-from inferwatt.records import Ending, Outcome, Request
+from inferwatt.records import Request
+from inferwatt.units import NS_PER_SECOND
 from inferwatt.wire_steps import Same, StepRow
 
 MAX_PENDING = 64
 """Steps that were scheduled and not heard of again; no engine has so many in flight."""
+GIVEN_UP_NS = 30 * NS_PER_SECOND
+"""How long a step may run that is for nobody any more: an engine that failed ends its requests and drops their steps
+(vLLM's fault tolerance), and may not make another one."""
 MAX_WEIGHT = 24_000
 """Members of whole steps in a message: with numbers of 15 digits in all, well below a frame's 1 MiB."""
 MAX_ROWS = 2048
-ENDS = {
-    "STOP": (Outcome.FINISHED, Ending.EOS),
-    "LENGTH": (Outcome.FINISHED, Ending.LENGTH),
-    "ABORT": (Outcome.ABORTED, Ending.DISCONNECT),
-    "ERROR": (Outcome.FAILED, Ending.ERROR),
-    "FINISHED_STOPPED": (Outcome.FINISHED, Ending.EOS),
-    "FINISHED_LENGTH_CAPPED": (Outcome.FINISHED, Ending.LENGTH),
-    "FINISHED_ABORTED": (Outcome.ABORTED, Ending.DISCONNECT),
-    "FINISHED_ERROR": (Outcome.FAILED, Ending.ERROR),
-}
-"""How a request ended, by what vLLM calls it: the reason of an output, or the state that it was put into from outside.
-Any other is an end like any (`Ending.OTHER`). An abort is a client that left, unless its front end says otherwise: a
-stop string is found there."""
 
 
 class _Pending(NamedTuple):
@@ -90,9 +81,10 @@ class VllmBooks:
         self._settled = 0
         self._weight = 0
 
-    def take(self) -> tuple[list[StepRow | Same], list[Request]]:
+    def take(self, now_ns: int = 0) -> tuple[list[StepRow | Same], list[Request]]:
         """Return the steps since the last call, and the requests that changed."""
         self._settle_run()
+        self._give_up(now_ns - GIVEN_UP_NS)
         rows, self._rows, self._weight = self._rows, [], 0
         for name in [name for name, waits in self._ending.items() if not waits]:
             del self._ending[name]
@@ -142,6 +134,13 @@ class VllmBooks:
         self.lost_steps += 1
         for waits in self._ending.values():
             waits.discard(key)
+
+    def _give_up(self, before_ns: int) -> None:
+        """Forget steps from before a time of which every member has ended."""
+        old = [key for key, step in self._pending.items() if step.t0_ns < before_ns] if self._ending else ()
+        for key in old:
+            if self._pending[key].output.num_scheduled_tokens.keys() <= self._ending.keys():
+                self._forget(key)
 
     def _finished(self, t_ns: int, names: Any, status: str) -> None:
         self._settle_run()
@@ -242,7 +241,7 @@ class VllmBooks:
         if one.cached is not None and one.prompt is not None:
             known = {"cached_tokens": min(one.cached, one.prompt)}
         if one.end_ns is not None:
-            known["outcome"], known["ending"] = _ended(one)
+            known["outcome"], known["ending"] = one.ended
             known |= {"cached_tokens": known.get("cached_tokens", 0), "output_tokens": one.output}
             known |= {f"{name}_tokens": getattr(one, name) for name in ("recomputed", "rejected", "wasted")}
         return Request(
@@ -256,12 +255,6 @@ class VllmBooks:
             trace_id=names.request_id,
             **known,
         )
-
-
-def _ended(one: Sequence) -> tuple[Outcome, Ending | None]:
-    """Return how a sequence ended; what gives no token (an embedding) has no token at which it ends."""
-    outcome, ending = ENDS.get(one.outcome, (Outcome.FINISHED, Ending.OTHER))
-    return outcome, None if outcome is Outcome.FINISHED and not one.output else ending
 
 
 def _got(result: Any) -> dict[str, _Got]:

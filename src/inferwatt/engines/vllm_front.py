@@ -63,7 +63,7 @@ class Front:
 
     def _whole(self, end: End, one: Any) -> Request:
         """Return a finished request by what the front end knows; of n > 1 answers each is one."""
-        from inferwatt.engines.vllm_books import ENDS
+        from inferwatt.engines.vllm_sequences import ENDS
 
         self._count += 1
         names = names_of_external(end.name)

@@ -132,7 +132,7 @@ class EngineLoad:
         from inferwatt.engines.vllm_courier import encode
         from inferwatt.wire_steps import steps_message
 
-        rows, requests = self._books.take()
+        rows, requests = self._books.take(time.monotonic_ns())
         outbox.add([one for one in requests if one.end_ns is None])
         if rows:
             dropped = self.dropped + outbox.dropped_records

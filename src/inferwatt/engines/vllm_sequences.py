@@ -12,6 +12,22 @@ and an abort before the first output has computed at most prompt - cached of its
 
 from dataclasses import dataclass
 
+from inferwatt.records import Ending, Outcome
+
+ENDS = {
+    "STOP": (Outcome.FINISHED, Ending.EOS),
+    "LENGTH": (Outcome.FINISHED, Ending.LENGTH),
+    "ABORT": (Outcome.ABORTED, Ending.DISCONNECT),
+    "ERROR": (Outcome.FAILED, Ending.ERROR),
+    "FINISHED_STOPPED": (Outcome.FINISHED, Ending.EOS),
+    "FINISHED_LENGTH_CAPPED": (Outcome.FINISHED, Ending.LENGTH),
+    "FINISHED_ABORTED": (Outcome.ABORTED, Ending.DISCONNECT),
+    "FINISHED_ERROR": (Outcome.FAILED, Ending.ERROR),
+}
+"""How a request ended, by what vLLM calls it: the reason of an output, or the state that it was put into from outside.
+Any other is an end like any (`Ending.OTHER`). An abort is a client that left, unless its front end says otherwise: a
+stop string is found there."""
+
 
 @dataclass(slots=True)
 class Sequence:
@@ -31,7 +47,12 @@ class Sequence:
     first_ns: int | None = None
     end_ns: int | None = None
     outcome: str = ""
-    is_told: bool = False
+
+    @property
+    def ended(self) -> tuple[Outcome, Ending | None]:
+        """How it ended; what gives no token (an embedding) has no token at which it ends."""
+        outcome, ending = ENDS.get(self.outcome, (Outcome.FINISHED, Ending.OTHER))
+        return outcome, None if outcome is Outcome.FINISHED and not self.output else ending
 
     def admit(self, context: int) -> None:
         """Take its first step: what is in its context then came from the cache."""

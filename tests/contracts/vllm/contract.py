@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator
 
-from inferwatt.engines import vllm_books
+from inferwatt.engines import vllm_sequences
 from inferwatt.engines.servers import COUNTERS, GAUGES, LATENCIES, server_kinds
 from inferwatt.engines.vllm_front import FrontLogger
 from inferwatt.engines.vllm_recorder import metered
@@ -50,7 +50,7 @@ KNOWN_STATES = {
     "FINISHED_STOPPED", "FINISHED_LENGTH_CAPPED", "FINISHED_ABORTED", "FINISHED_IGNORED", "FINISHED_ERROR",
     "FINISHED_REPETITION",
 }  # fmt: skip
-TOLD_APART = vllm_books.ENDS.keys()
+TOLD_APART = vllm_sequences.ENDS.keys()
 
 
 def breaks(vllm: Vllm) -> list[Break]:
@@ -98,8 +98,10 @@ def _steps() -> Iterator[Term]:
     yield has(ENGINE, "EngineCoreOutputs", {"outputs": "list[EngineCoreOutput]"}, books, Loss.STEPS)
     given = {"request_id": "str", "new_token_ids": "list[int]", "finish_reason": "FinishReason | None"}
     yield has(ENGINE, "EngineCoreOutput", given, books, Loss.STEPS)
-    yield ends(ENGINE, "FinishReason", TOLD_APART & KNOWN_ENDS, KNOWN_ENDS, "", books)
-    yield ends("v1/request.py", "RequestStatus", TOLD_APART & KNOWN_STATES, KNOWN_STATES, "FINISHED_", books)
+    yield ends(ENGINE, "FinishReason", TOLD_APART & KNOWN_ENDS, KNOWN_ENDS, "", "vllm_sequences.py")
+    yield ends(
+        "v1/request.py", "RequestStatus", TOLD_APART & KNOWN_STATES, KNOWN_STATES, "FINISHED_", "vllm_sequences.py"
+    )
 
 
 def _requests() -> Iterator[Term]:
