@@ -1,10 +1,12 @@
 """Names, shapes and ports: what is made of what vLLM says."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from inferwatt.engines import vllm_front
 from inferwatt.engines.vllm_front import Front, FrontLogger
 from inferwatt.engines.vllm_names import names_of
 from inferwatt.engines.vllm_shape import about, port_of, shape
@@ -115,6 +117,43 @@ def test_a_front_end_says_what_it_finished() -> None:
     assert b'"chatcmpl-a"' in frame
     assert b',"STOP",7,4,2]]' in frame
     assert outbox.next_frame() is None
+
+
+def test_what_vllm_takes_back_after_a_stop_string_is_no_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the step in which it does so, by name and count; the answers of the process are told the same."""
+    front, outbox = Front({}), Outbox()
+    monkeypatch.setattr(vllm_front, "_started", [front])
+
+    def trim(_request: Any, output: Any, kept: int) -> str:
+        del output.new_token_ids[kept:]
+        return "done"
+
+    def step(kept: int) -> None:
+        request = SimpleNamespace(external_req_id="chatcmpl-a", stats=SimpleNamespace(num_generation_tokens=2))
+        output = SimpleNamespace(new_token_ids=[5, 6])
+        assert vllm_front.heard(trim, front)(request, output, kept) == "done"
+        assert output.new_token_ids == [5, 6][:kept]
+        front.note(SimpleNamespace(finished_requests=[finished("chatcmpl-a"), finished("chatcmpl-b")]))
+
+    step(kept=1)
+    step(kept=2)
+    front.collect(outbox)
+    frame = outbox.next_frame()
+
+    assert frame is not None
+    assert [end[5] for end in json.loads(frame[4:])["ends"]] == [1, 2, 2, 2]
+    assert [end.output_tokens for end in vllm_front.finished("chatcmpl-a")] == [2, 1]
+
+
+def test_what_we_do_not_understand_of_it_is_counted_alone() -> None:
+    """VLLM's own function is called once, whatever we make of it, and what it raises is its own."""
+    front = Front({})
+    output = SimpleNamespace(new_token_ids=[5, 6])
+    vllm_front.heard(lambda _request, output: output.new_token_ids.pop(), front)(object(), output)
+
+    assert (output.new_token_ids, front.dropped) == ([5], 1)
+    vllm_front.heard(lambda _request, _output: None, front)(object(), object())
+    assert front.dropped == 2
 
 
 def test_a_logger_that_nobody_wants_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

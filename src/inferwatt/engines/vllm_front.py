@@ -5,10 +5,14 @@ Where this vLLM lacks what its steps are read from, it is all that there is: who
 A stop string is found by the front end: for the engine such a request was aborted, and it may have given a token more
 than the client got. vLLM calls `record` on its event loop after each step, and an exception there would end serving:
 only references are kept, and a thread of ours does the rest (entry point `vllm.stat_logger_plugins`, vllm_logger.py).
+
+With several tokens a step the string may end before the last of them. vLLM (since 0.32) takes the others back from the
+answer, but not from the counts that it hands to a stat logger: what it takes back is heard where it does so.
 """
 
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from inferwatt.engines.vllm_names import names_of_external
@@ -19,6 +23,8 @@ from inferwatt.wire_steps import MAX_STEPS, End, ends_message
 
 MAX_WAITING = 16_384
 MOST_LATELY = 64
+Surplus = Mapping[tuple[str, int], int]
+"""Tokens that a step took back, by a request's name and the count that vLLM has of it, which they are in."""
 _started: list["Front"] = []
 """One courier a process, however many engines it talks to: requests are told apart by their names."""
 
@@ -29,21 +35,27 @@ class Front:
     def __init__(self, about: dict[str, Any]) -> None:
         self.about = about
         self.dropped = 0
-        self.lately: deque[Any] = deque(maxlen=MOST_LATELY)
+        self.lately: deque[tuple[Any, Surplus]] = deque(maxlen=MOST_LATELY)
         """What the last steps finished, for the answers of this process (vllm_middleware_call.py)."""
-        self._waiting: deque[tuple[int, Any]] = deque()
+        self._waiting: deque[tuple[int, Any, Surplus]] = deque()
+        self._surplus: dict[tuple[str, int], int] = {}
         self._has_steps = "steps" not in about.get("lacks", {})
         self._count = 0
 
     def note(self, iteration: Any) -> None:
-        """Keep what a step finished; called on vLLM's event loop."""
+        """Keep what a step finished, and what was taken back of it; called on vLLM's event loop."""
         finished = getattr(iteration, "finished_requests", None)
+        surplus, self._surplus = self._surplus, {}
         if finished:
-            self.lately.append(finished)
+            self.lately.append((finished, surplus))
             if len(self._waiting) < MAX_WAITING:
-                self._waiting.append((time.monotonic_ns(), finished))
+                self._waiting.append((time.monotonic_ns(), finished, surplus))
             else:
                 self.dropped += 1
+
+    def took_back(self, request: Any, tokens: int) -> None:
+        """Note that vLLM takes back tokens of a request that it then finishes, in the same step; called on its loop."""
+        self._surplus[request.external_req_id, request.stats.num_generation_tokens] = tokens
 
     def collect(self, outbox: Any) -> None:
         """Put what was finished into the outbox."""
@@ -52,8 +64,8 @@ class Front:
         ends: list[End] = []
         requests: list[Request] = []
         while self._waiting and len(ends) < MAX_STEPS // 2:
-            t_ns, finished = self._waiting.popleft()
-            told = [(end, one) for one in finished if (end := _end(one, t_ns)) is not None]
+            t_ns, finished, surplus = self._waiting.popleft()
+            told = [(end, one) for one in finished if (end := _end(one, t_ns, surplus)) is not None]
             ends += [end for end, _ in told]
             if not self._has_steps:
                 requests += [self._whole(end, one) for end, one in told]
@@ -125,6 +137,7 @@ def _front(config: Any) -> Front:
 
     if not _started:
         front = Front(about_process(config, "front", 0))
+        _hear_surplus(front)
         courier = Courier(front, front.about)
         courier.start()
         _started.append(front)
@@ -134,8 +147,13 @@ def _front(config: Any) -> Front:
 def finished(response_id: str) -> list[End]:
     """Return what was finished lately of a call, by the id of its answer: called where `note` is."""
     steps = (step for front in _started for step in reversed(front.lately))
-    named = (one for step in steps for one in step if response_id in str(getattr(one, "request_id", "")))
-    ends = (_end(one, 0) for one in named)
+    named = (
+        (one, surplus)
+        for finished, surplus in steps
+        for one in finished
+        if response_id in str(getattr(one, "request_id", ""))
+    )
+    ends = (_end(one, 0, surplus) for one, surplus in named)
     return [end for end in ends if end is not None and names_of_external(end.name).response_id == response_id]
 
 
@@ -144,11 +162,41 @@ def _ns(one: Any, name: str) -> int:
     return max(round(float(getattr(one, name, 0.0) or 0.0) * NS_PER_SECOND), 0)
 
 
-def _end(one: Any, t_ns: int) -> End | None:
+def _hear_surplus(front: Front) -> None:
+    """Hear what vLLM takes back of a step's tokens beyond a stop string, where this version does it as we know it."""
+    try:
+        from vllm.v1.engine.output_processor import OutputProcessor  # type: ignore[import-not-found, unused-ignore]
+    except ImportError:
+        return
+    trim = vars(OutputProcessor).get("_trim_surplus_tokens")
+    if isinstance(trim, staticmethod):
+        OutputProcessor._trim_surplus_tokens = staticmethod(heard(trim.__func__, front))
+
+
+def heard(trim: Callable[..., Any], front: Front) -> Callable[..., Any]:
+    """Return vLLM's function so that the front end is told what it took back."""
+
+    def trimmed(req_state: Any, output: Any, *args: Any, **kwargs: Any) -> Any:
+        before = len(getattr(output, "new_token_ids", ()))
+        result = trim(req_state, output, *args, **kwargs)
+        try:
+            if len(output.new_token_ids) < before:
+                front.took_back(req_state, before - len(output.new_token_ids))
+        except Exception:  # noqa: BLE001 - it would end serving
+            front.dropped += 1
+        return result
+
+    return trimmed
+
+
+def _end(one: Any, t_ns: int, surplus: Surplus) -> End | None:
     """Return what is said of one finished request; None where this version of vLLM does not name it."""
     name = getattr(one, "request_id", None)
     if not isinstance(name, str) or not name:
         return None
     reason = getattr(getattr(one, "finish_reason", None), "name", "")
-    tokens = (getattr(one, field, 0) for field in ("num_prompt_tokens", "num_cached_tokens", "num_generation_tokens"))
-    return End(name[:256], t_ns, reason, *(max(int(each or 0), 0) for each in tokens))
+    prompt, cached, output = (
+        max(int(getattr(one, field, 0) or 0), 0)
+        for field in ("num_prompt_tokens", "num_cached_tokens", "num_generation_tokens")
+    )
+    return End(name[:256], t_ns, reason, prompt, cached, max(output - surplus.get((name, output), 0), 0))

@@ -21,6 +21,7 @@ from tests.contracts.vllm.terms import (
     shows,
     spells,
     takes,
+    takes_back,
     writes,
 )
 
@@ -138,6 +139,10 @@ def _front() -> Iterator[Term]:
         "num_generation_tokens": "int",
     }
     yield has(STATS, "FinishedRequestStats", finished, front, Loss.STOPS)
+    processor, named = "v1/engine/output_processor.py", ("req_state", "output")
+    yield takes_back(processor, "OutputProcessor", "_trim_surplus_tokens", named, "v1/engine/detokenizer.py", front)
+    yield has(processor, "RequestState", {"external_req_id": "", "stats": ""}, front, Loss.SURPLUS)
+    yield has(STATS, "RequestStateStats", {"num_generation_tokens": "int"}, front, Loss.SURPLUS)
 
 
 def _answers() -> Iterator[Term]:

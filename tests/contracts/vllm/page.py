@@ -43,6 +43,7 @@ TITLES = {
     Loss.PROMPT: "Prompts without token ids",
     Loss.LORA: "LoRA adapters",
     Loss.NAMES: "The names of requests",
+    Loss.SURPLUS: "Tokens after a stop string",
     Loss.ANSWERS: "The middleware",
     Loss.SHAPE: "The model",
     Loss.PLACE: "Data-parallel engines",

@@ -22,6 +22,9 @@ class Loss(StrEnum):
     PROMPT = "the prompt's tokens of requests that had no token ids (embeddings)"
     LORA = "LoRA adapters are told under their base model's name"
     NAMES = "a request cannot be asked for by the id that its client knows"
+    SURPLUS = (
+        "with several tokens a step, those after a stop string count as output, though the client did not get them"
+    )
     ANSWERS = "the energy in vLLM's own answers, and tenants: the middleware is not there, or finds no place for it"
     SHAPE = "the model's name, shape or sizes in what a process says of itself: a step is split without them"
     PLACE = "which of several data-parallel engines it is: each calls itself the first"
@@ -155,6 +158,24 @@ def derives(path: str, owner: str, base: str, reader: str) -> Term:
             yield f"does not derive {owner} from {base} any more"
 
     return Term(path, owner, (f"is a {base}",), reader, Loss.STEPS, look)
+
+
+def takes_back(path: str, owner: str, method: str, named: tuple[str, ...], detokenizer: str, reader: str) -> Term:
+    """Agree on where tokens are taken back after a stop string, in versions whose detokenizer does so at all."""
+
+    def look(vllm: Vllm) -> Iterator[str]:
+        if not any(isinstance(node, ast.Delete) for node in ast.walk(vllm.tree(detokenizer))):
+            return
+        member = vllm.members(path, owner).get(method)
+        node = member.node if member is not None else None
+        if not isinstance(node, ast.FunctionDef) or "staticmethod" not in map(ast.unparse, node.decorator_list):
+            yield f"has no static method {owner}.{method}, and takes tokens back after a stop string"
+            return
+        found = tuple(signature(node.args).parameters)
+        if found[: len(named)] != named:
+            yield f"has {owner}.{method}({', '.join(found)}), not {owner}.{method}({', '.join(named)}, ...)"
+
+    return Term(path, owner, (f"{method}({', '.join(named)})",), reader, Loss.SURPLUS, look)
 
 
 def spells(path: str, constant: str, value: str, reader: str, loss: Loss) -> Term:
