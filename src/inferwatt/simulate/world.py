@@ -35,7 +35,8 @@ CARD = Device(
 class World:
     """All that decides a simulated run; equal worlds are equal runs.
 
-    `told_shape` is what is told of the model's shape (None: the truth), `told_peaks` whether the device's are told.
+    `told_shape` is what is told of the model's shape (None: the truth), `card` what is told of a device, `told_peaks`
+    whether its peaks are.
     With several `device_shares`, the engine runs on as many devices, which share its energy like this.
     """
 
@@ -45,6 +46,7 @@ class World:
     shape: Model = SHAPE
     told_shape: Model | None = None
     told_peaks: bool = True
+    card: Device = CARD
     device_shares: tuple[float, ...] = (1.0,)
     scheduler: Scheduler = field(default_factory=Scheduler)
     climate: Climate = field(default_factory=Climate)
@@ -135,7 +137,7 @@ def _served(world: World, wishes: list[Wish], start_ns: int) -> Trace:
 
 
 def _devices(world: World) -> tuple[Device, ...]:
-    card = CARD if world.told_peaks else replace(CARD, peak_flops=None, peak_bytes_per_second=None)
+    card = world.card if world.told_peaks else replace(world.card, peak_flops=None, peak_bytes_per_second=None)
     return tuple(replace(card, device=f"gpu-{number}") for number in range(len(world.device_shares)))
 
 
