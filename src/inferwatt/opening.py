@@ -19,6 +19,7 @@ from inferwatt.export.outlet import Outlets
 from inferwatt.export.process import read_process
 from inferwatt.export.switches import Switches
 from inferwatt.ledger.sqlite import Ledger
+from inferwatt.loopback import is_loopback
 from inferwatt.placement import HOST_COMPONENTS
 from inferwatt.records import HOST
 from inferwatt.settings import AgentConfig, state_folder
@@ -28,7 +29,7 @@ from inferwatt.sources.usage import CpuUsage
 from inferwatt.spans.decoding import protobuf
 from inferwatt.spans.genai import PRODUCER
 from inferwatt.spans.receiver import Receiver
-from inferwatt.web.access import is_loopback, open_access, split_listen
+from inferwatt.web.access import open_access, split_listen
 from inferwatt.web.guard import sees_details
 from inferwatt.web.live import make_app
 from inferwatt.web.server import Serving, serve

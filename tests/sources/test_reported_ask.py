@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from inferwatt.errors import SourceRetry
-from inferwatt.sources.reported_ask import Pages, is_here
+from inferwatt.sources.reported_ask import Pages
 from inferwatt.sources.settings import ReportedConfig
 from tests.sources.exporters import NODE, serving
 
@@ -98,19 +98,3 @@ def test_a_certificate_that_is_none_is_said_at_the_start(tmp_path: Path) -> None
     for ca_file in (tmp_path / "ca.pem", tmp_path / "missing.pem"):
         with pytest.raises(SourceRetry, match="cannot read the certificate"):
             Pages(ReportedConfig("https://localhost:1/metrics", ca_file=str(ca_file)))
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("127.8.0.1", True),
-        ("localhost", True),
-        ("10.0.0.1", False),
-        ("gpu-7", False),
-    ],
-)
-def test_this_machine_is_known_by_its_loopback(host: str, expected: bool) -> None:
-    """Another name or address may be this machine, but is not taken for it."""
-    assert is_here(host) is expected

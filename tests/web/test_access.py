@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.errors import ConfigError
-from inferwatt.web.access import Access, WebConfig, is_loopback, open_access, split_listen
+from inferwatt.web.access import Access, WebConfig, open_access, split_listen
 
 from .running import TOKEN
 
@@ -122,13 +122,3 @@ def test_only_known_names_and_the_own_address_are_answered(header: str, allowed:
     access = open_access(WebConfig(allowed_hosts=("Meter.lan",)))
 
     assert allowed is access.is_host(header, "10.1.2.3")
-
-
-@pytest.mark.parametrize(
-    ("host", "loopback"),
-    [("127.9.9.9", True), ("::1", True), ("::ffff:127.0.0.1", True), ("localhost", True), ("::1%lo", True)]
-    + [(host, False) for host in ("0.0.0.0", "::", "::ffff:10.0.0.1", "testclient", "")],
-)
-def test_loopback_is_known_in_every_spelling(host: str, loopback: bool) -> None:
-    """An IPv4 address seen through an IPv6 socket is still what it is."""
-    assert loopback is is_loopback(host)

@@ -22,8 +22,9 @@ from inferwatt import __version__
 from inferwatt.errors import ConfigError
 from inferwatt.export.datadog_owed import Owed, Series, gauges, tag
 from inferwatt.export.exporter import Batch, ExportRetry
-from inferwatt.export.posting import is_here, opener
+from inferwatt.export.posting import opener
 from inferwatt.export.settings import DatadogConfig
+from inferwatt.loopback import is_loopback
 from inferwatt.snapshot import Labels
 
 PATH: Final = "/api/v2/series"
@@ -183,7 +184,7 @@ def series_url(api_url: str) -> str:
     fix = "https://api.datadoghq.com, or that of your Datadog site"
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username is not None or parts.query:
         raise ConfigError(f"{api_url} is no address of Datadog's API", where="export.datadog.api_url", fix=fix)
-    if parts.scheme == "http" and not is_here(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         what = "the key would go over the network in the clear"
         raise ConfigError(what, where="export.datadog.api_url", fix=fix)
     return api_url if parts.path.endswith("/series") else api_url.rstrip("/") + PATH

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from inferwatt.errors import ConfigError, Unavailable
 from inferwatt.export.exporter import About, Exporter, ExportRetry
-from inferwatt.export.posting import is_here
 from inferwatt.export.settings import ExportConfig, OtlpConfig
+from inferwatt.loopback import is_loopback
 
 HEADERS_VARIABLE: Final = "OTEL_EXPORTER_OTLP_HEADERS"
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -58,7 +58,7 @@ def check_endpoint(config: OtlpConfig, *, has_headers: bool) -> None:
     is_odd = parts.username is not None or parts.query or (config.protocol == "grpc" and parts.path.strip("/"))
     if parts.scheme not in {"http", "https"} or not parts.hostname or is_odd:
         raise ConfigError(f"{config.endpoint} is no address of an OTLP receiver", where=where, fix=fix)
-    if has_headers and parts.scheme == "http" and not is_here(parts.hostname):
+    if has_headers and parts.scheme == "http" and not is_loopback(parts.hostname):
         what = "the headers would go over the network in the clear"
         raise ConfigError(what, where=where, fix="https://, or a collector on this machine")
 

@@ -3,7 +3,6 @@
 import ssl
 import urllib.request
 from http.client import HTTPMessage
-from ipaddress import ip_address
 from typing import IO
 
 
@@ -26,11 +25,3 @@ def opener(ca_file: str = "") -> urllib.request.OpenerDirector:
         return urllib.request.build_opener(_NoRedirect)
     trusted = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file))
     return urllib.request.build_opener(_NoRedirect, trusted)
-
-
-def is_here(host: str) -> bool:
-    """Say whether an address is this machine's own."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,12 +5,12 @@ poll looks where the power is, the others read that one resource. Of several cha
 server contains is part of it, and if more than one is left, the user says which (``chassis``).
 """
 
-import ipaddress
 import json
 import ssl
 from urllib.parse import urlsplit
 
 from inferwatt.errors import SourceRetry
+from inferwatt.loopback import is_loopback
 from inferwatt.records import Component
 from inferwatt.snapshot import Lack
 from inferwatt.sources import Found, Source, SourcesConfig
@@ -109,7 +109,7 @@ def _checked(config: RedfishConfig) -> ssl.SSLContext | None:
     if parts is None or parts.path.strip("/") not in {"", "redfish", "redfish/v1"}:
         raise SourceRetry("this is not the address of a BMC", where=where, fix="https://HOST, without account or path")
     if config.username:
-        if parts.scheme == "http" and not _is_here(parts.hostname or ""):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             what = "the password would go over the network for everybody to read"
             raise SourceRetry(what, where=where, fix=f"https://{parts.netloc}")
         if not config.password_file:
@@ -129,13 +129,6 @@ def _tls(config: RedfishConfig) -> ssl.SSLContext:
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     return tls
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _ends(chassis: Chassis) -> str:

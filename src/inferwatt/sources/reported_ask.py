@@ -5,12 +5,12 @@ in no address, error or log, and goes over no network unencrypted.
 """
 
 import base64
-import ipaddress
 import ssl
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from inferwatt.errors import SourceRetry
+from inferwatt.loopback import is_loopback
 from inferwatt.sources.client import Answer, Client, is_address
 from inferwatt.sources.coefficients import Cpu, describe_cpuinfo
 from inferwatt.sources.redfish_session import read_password
@@ -41,7 +41,7 @@ class Pages:
             fix = "http://HOST:PORT/metrics, without an account in it (username and password_file are for that)"
             raise SourceRetry("this is not the address of a page", where="sources.reported.url", fix=fix)
         self.where = f"{parts.scheme}://{parts.netloc}{parts.path}"
-        self.is_here = is_here(parts.hostname or "")
+        self.is_here = is_loopback(parts.hostname or "")
         if parts.scheme == "http" and config.password_file and not self.is_here:
             what = "the password would go over the network for everybody to read"
             raise SourceRetry(what, where=self.where, fix="use https, or ask on this machine")
@@ -105,14 +105,6 @@ class Machine:
             return int((self._powercap / zone / "max_energy_range_uj").read_text()) + 1
         except (OSError, ValueError):
             return None
-
-
-def is_here(host: str) -> bool:
-    """Tell whether a host's name or address is this machine's own."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _is_page(url: str) -> bool:

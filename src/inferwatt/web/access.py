@@ -5,7 +5,6 @@ the agent's own user or root. Beyond loopback everything needs the token.
 """
 
 import hmac
-import ipaddress
 import os
 import stat
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Final
 import msgspec
 
 from inferwatt.errors import ConfigError
+from inferwatt.loopback import is_loopback
 
 COOKIE: Final = "inferwatt"
 SHORTEST_TOKEN: Final = 16
@@ -106,16 +106,6 @@ def split_listen(listen: str) -> tuple[str, int]:
         what = f"web.listen is {listen!r}, must be host:port"
         raise ConfigError(what, where="web.listen", fix='listen = "127.0.0.1:9595"')
     return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine reaches `host`; a name other than localhost counts as reachable."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return host.lower() == "localhost"
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 def _read_token(file: Path) -> str:

@@ -10,7 +10,8 @@ from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from inferwatt.web.access import COOKIE, FORWARDED, Access, is_loopback
+from inferwatt.loopback import is_loopback
+from inferwatt.web.access import COOKIE, FORWARDED, Access
 
 PEER: Final = "inferwatt.peer"
 """Where the server leaves what it knows of the connection (server.py)."""

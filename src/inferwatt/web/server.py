@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from inferwatt.errors import Unavailable
-from inferwatt.web.access import is_loopback, split_listen
+from inferwatt.loopback import is_loopback
+from inferwatt.web.access import split_listen
 from inferwatt.web.guard import PEER
 from inferwatt.web.peers import Address, holder, peer_uid
 
