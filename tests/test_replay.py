@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from inferwatt import recording
+from inferwatt.cli import cli
 from inferwatt.errors import Unavailable
 from inferwatt.recording import Meta, Record
 from inferwatt.records import (
@@ -242,3 +244,17 @@ def test_no_recording_is_said(tmp_path: Path) -> None:
     """A folder without one ends with words."""
     with pytest.raises(Unavailable, match="no recording here"):
         replay(tmp_path)
+
+
+def test_what_is_left_out_is_said_on_the_side(tmp_path: Path) -> None:
+    """Lines that cannot be read are named on standard error, beside JSON too: the first twenty of many."""
+    folder = write(tmp_path, story())
+    with (folder / "requests.jsonl").open("a") as stream:
+        stream.write("{broken\n" * 25)
+
+    done = CliRunner().invoke(cli, ["replay", str(folder), "--json"])
+
+    assert done.exit_code == 0
+    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 3
+    assert len(done.stderr.splitlines()) == 21
+    assert done.stderr.splitlines()[-1] == "left out: 5 more"

@@ -183,6 +183,7 @@ def record(folder: Path, duration: float | None, config: Path | None) -> int | N
 @_as_json
 def replay(folder: Path, tier: str | None, rule: str, as_json: bool) -> None:
     """Run the agent's attribution over the recording in FOLDER; equal input gives equal output, to the bit."""
+    from inferwatt import listing
     from inferwatt import replay as replay_module
     from inferwatt.records import Rule, Tier
 
@@ -190,10 +191,9 @@ def replay(folder: Path, tier: str | None, rule: str, as_json: bool) -> None:
     if as_json:
         for line in result.json_lines():
             click.echo(line)
-        return
-    from inferwatt import listing
-
-    listing.print_replay(result)
+    else:
+        listing.print_replay(result)
+    listing.print_left_out(result.rejected)
 
 
 @cli.command(

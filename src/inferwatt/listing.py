@@ -24,6 +24,7 @@ from inferwatt.snapshot import EngineView, Lack
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.views import request_view
 
+MOST_LEFT_OUT = 20
 TIMEOUT_SECONDS = 5.0
 UNKNOWN = "-"
 PIPED_COLUMNS = 160
@@ -157,8 +158,14 @@ def print_replay(result: ReplayResult) -> None:
             name = key.removesuffix("_joules").replace("_", " ")
             table.add_row(row["device"], name, f"{row[key]:.6f}", how)
     _print(table, "no device")
-    for line in result.rejected:
+
+
+def print_left_out(lines: Sequence[str]) -> None:
+    """Say which lines of a recording were left out, the first of many."""
+    for line in lines[:MOST_LEFT_OUT]:
         click.echo(f"left out: {line}", err=True)
+    if len(lines) > MOST_LEFT_OUT:
+        click.echo(f"left out: {len(lines) - MOST_LEFT_OUT} more", err=True)
 
 
 def print_engines(
@@ -210,7 +217,9 @@ def print_engines(
     for name, addresses in published.items():
         click.echo(f"steps: {name} tells what each did, at {' '.join(addresses)}")
     for view in plugged:
-        click.echo(f"plugin: {view.server} ({view.kind} {view.version}) tells its requests by the best tier {view.tier}")
+        click.echo(
+            f"plugin: {view.server} ({view.kind} {view.version}) tells its requests by the best tier {view.tier}"
+        )
     told = {*published, *(view.server for view in plugged)}
     for kind in sorted({engine.kind for engine in engines if engine.name not in told}):
         click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
