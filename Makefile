@@ -141,7 +141,9 @@ lock: ## pin every package anew, with hashes, for all platforms (UPGRADE=1 takes
 	lock --group estimates -o constraints/estimates.txt; \
 	lock --group litellm -o constraints/litellm.txt; \
 	lock pyproject.toml --extra demo --extra otlp --extra otlp-grpc --extra datadog --extra remote-write --group model \
-	  --group build --group observability -c constraints/test.txt -o constraints/observability.txt
+	  --group build --group observability -c constraints/test.txt -o constraints/observability.txt; \
+	lock pyproject.toml --extra kubernetes --extra otlp-grpc --extra datadog --extra remote-write --extra gateway --extra sglang \
+	  --extra apsw --group build -c constraints/observability.txt -c constraints/test.txt -o constraints/image.txt
 	@rm -rf .venv-lock
 
 clean: ## remove all that these targets made, .venv too
