@@ -17,7 +17,7 @@ kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="it come
 yaml = pytest.importorskip("yaml", reason="it comes with make test-observability")
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
-BASE = FOLDER / "base"
+PLAIN = FOLDER / "agent"
 RESOURCES = ("namespace", "configmap", "daemonset", "service")
 ENDPOINT_FIELDS = {"port", "interval", "honorLabels", "authorization"}
 """Those of `Endpoint` in the operator's API reference (monitoring.coreos.com/v1) that we use."""
@@ -27,7 +27,7 @@ SPEC_FIELDS = {"jobLabel", "selector", "endpoints"}
 
 def read(name: str) -> Any:
     """Return one manifest."""
-    return yaml.safe_load((BASE / f"{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((PLAIN / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def pod() -> Any:
@@ -51,7 +51,7 @@ def test_a_field_that_is_none_is_found() -> None:
 
 def test_the_service_monitor_is_what_print_says() -> None:
     """The file and the command are one text, for the release that most have."""
-    text = (BASE / "servicemonitor.yaml").read_text(encoding="utf-8")
+    text = (PLAIN / "servicemonitor.yaml").read_text(encoding="utf-8")
 
     assert text == text_of("servicemonitor", Options(release="kube-prometheus-stack"))
 
@@ -120,7 +120,7 @@ def test_a_server_has_namespace_pod_and_container() -> None:
     assert {"namespace", "pod", "container"} <= set(labels)
 
 
-@pytest.mark.parametrize("overlay", ["base", "nvidia"])
+@pytest.mark.parametrize("overlay", ["agent", "nvidia"])
 def test_kustomize_builds_it(overlay: str) -> None:
     """The real kustomize, in kubectl, puts it together; what comes out is valid."""
     if shutil.which("kubectl") is None:
@@ -133,6 +133,6 @@ def test_kustomize_builds_it(overlay: str) -> None:
         if kind != "ServiceMonitor":
             kubernetes_validate.validate(each, "1.37", strict=True)
     assert {each["metadata"].get("namespace") for kind, each in made.items() if kind != "Namespace"} == {"inferwatt"}
-    assert spec.get("runtimeClassName") == (None if overlay == "base" else "nvidia")
-    assert "NVIDIA_VISIBLE_DEVICES" in done.stdout or overlay == "base"
+    assert spec.get("runtimeClassName") == (None if overlay == "agent" else "nvidia")
+    assert "NVIDIA_VISIBLE_DEVICES" in done.stdout or overlay == "agent"
     assert "INFERWATT_NODE_NAME" in done.stdout
