@@ -163,6 +163,7 @@ class Fit:
     step_time: tuple[float, ...] = ()
     pace: tuple[float, ...] = ()
     lag_ns: int = 0
+    window_ns: int = 0
     idle_watts: float | None = None
 
 

@@ -1,11 +1,13 @@
 """How late a counter is, from steps and ticks of a device whose lag is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from inferwatt.attribution.lag import MOST_NS, Lag
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Shape, StepRows, StepStore
+from inferwatt.attribution.work import Shape, StepRows, StepStore, from_steps
 
 MS = 1_000_000
 TICK_NS = 100 * MS
@@ -59,3 +61,25 @@ def test_a_counter_in_time_has_none() -> None:
 def test_power_that_follows_no_step_tells_nothing() -> None:
     """Where no lag explains the ticks better than none, none is supposed."""
     assert learnt(0, follows=False) == 0
+
+
+@pytest.mark.parametrize("window_ms", [100, 300, 1000])
+def test_a_window_is_found(window_ms: int) -> None:
+    """A counter that averages over a window is known by it, and shows the work of that time."""
+    store, lag, window_ns = load(1, 4000), Lag(), window_ms * MS
+    for number in range(15, 200):
+        tick = Tick("gpu-0", number * TICK_NS, (number + 1) * TICK_NS, 0)
+        shown = [
+            (step, from_steps([step], tick.t0_ns, tick.t1_ns, SHAPE, window_ns))
+            for step in store.overlapping(tick.t0_ns - window_ns, tick.t1_ns)
+        ]
+        busy = [(step, work.seconds.sum()) for step, work in shown if work]
+        energy_uj = 75.0 * TICK_NS / 1000 + sum((watts(step) - 75.0) * seconds * 1e6 for step, seconds in busy)
+        if lag.is_due():
+            lag.learn(
+                replace(tick, energy_uj=round(energy_uj)), store.overlapping(tick.t0_ns - MOST_NS, tick.t1_ns), SHAPE
+            )
+
+    assert lag.window_ns == pytest.approx(window_ns, rel=0.01)
+    assert lag.ns <= 20 * MS
+    assert lag.reach_ns == lag.ns + lag.window_ns

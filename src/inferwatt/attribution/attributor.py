@@ -264,9 +264,9 @@ class Attributor:
     def _closed_until(self, engine: EngineState, due_ns: int) -> tuple[int, bool]:
         """Return the time until which the engine's requests are settled, and whether a device was given up on."""
         states = [self._devices[name] for name in engine.engine.devices if name in self._devices]
-        closed_ns = min([state.closed_ns - state.power.lag.ns for state in states], default=due_ns)
+        closed_ns = min([state.closed_ns - state.power.lag.reach_ns for state in states], default=due_ns)
         if states:
-            last_ns = max(state.closed_ns - state.power.lag.ns for state in states)
+            last_ns = max(state.closed_ns - state.power.lag.reach_ns for state in states)
             engine.closed(closed_ns, last_ns)
         return give_up(states, closed_ns, due_ns)
 

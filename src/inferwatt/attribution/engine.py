@@ -21,7 +21,8 @@ _TAUGHT_STEPS = 512
 _TEACH_EVERY = 8
 _ALIKE = 40
 """Ticks whose ends differ by less than this part of them are taken for one."""
-_NEVER = (-FAR_NS, -FAR_NS)
+_NEVER = (-FAR_NS, -FAR_NS, 0)
+_SEARCH_NS = 1_000_000_000
 _UNANNOUNCED_NS = 60_000_000_000
 """A request of which only steps were told is taken for over when none was for so long."""
 
@@ -40,6 +41,7 @@ class EngineState:
         self._step_count = 0
         self._untaught: list[StepRows] = []
         self.late = Latecomers()
+        self._searched_ns = -FAR_NS
         self._closed_ns = -FAR_NS
         self._slot_of: dict[str, int] = {}
         self._worked: Work | None = None
@@ -133,17 +135,24 @@ class EngineState:
     def ended(self, closed_ns: int, slots: SlotTable, *, last: bool) -> list[Life]:
         """Return the requests that ended by `closed_ns` (`last`: all of them) and forget them."""
         if self._stepped:
+            if closed_ns > self._searched_ns + _SEARCH_NS:
+                self._searched_ns = closed_ns
+                self._end_unannounced(closed_ns, slots)
             for life in self.lives.active.values():
-                if life.record.end_ns is not None or not life.announced:
+                if life.record.end_ns is not None:
                     life.last_step_end_ns = slots.last_step_end_ns(life.slot)
-                if not life.announced and life.last_step_end_ns < closed_ns - _UNANNOUNCED_NS:
-                    life.record, self.lives.changed = replace(life.record, end_ns=life.last_step_end_ns), True
         done = self.lives.ended(FAR_NS if last else closed_ns)
         if done:
             self._worked_ns, self._last_names = _NEVER, ()
         for life in done:
             self._slot_of.pop(life.record.request, None)
         return done
+
+    def _end_unannounced(self, closed_ns: int, slots: SlotTable) -> None:
+        for life in self.lives.active.values():
+            last_ns = 0 if life.announced else slots.last_step_end_ns(life.slot)
+            if 0 < last_ns < closed_ns - _UNANNOUNCED_NS:
+                life.record, self.lives.changed = replace(life.record, end_ns=last_ns), True
 
     def closed(self, closed_ns: int, last_closed_ns: int) -> None:
         """Drop the steps, and the server's own counts, that no tick can need any more.
@@ -162,19 +171,22 @@ class EngineState:
         """Return whether a tick that ends at `t1_ns` could hold work at all (cheap)."""
         return bool(self.steps.has_any or self.lives.active or self.lives.coming_before(t1_ns))
 
-    def work(self, t0_ns: int, t1_ns: int) -> Work | None:
-        """Return the work inside the tick, from steps where they are known, else from the requests' times.
+    def work(self, t0_ns: int, t1_ns: int, window_ns: int = 0) -> Work | None:
+        """Return the work that a tick shows, from steps where they are known, else from the requests' times.
 
         The devices of a host are read one after the other: ticks that begin and end almost together hold the same work.
         """
         near_ns = (t1_ns - t0_ns) // _ALIKE
-        if abs(t0_ns - self._worked_ns[0]) > near_ns or abs(t1_ns - self._worked_ns[1]) > near_ns:
-            self._worked, self._worked_ns = self._work(t0_ns, t1_ns), (t0_ns, t1_ns)
+        asked = t0_ns, t1_ns, window_ns
+        if any(abs(at_ns - before_ns) > near_ns for at_ns, before_ns in zip(asked, self._worked_ns, strict=True)):
+            self._worked, self._worked_ns = self._work(t0_ns, t1_ns, window_ns), asked
         return self._worked
 
-    def _work(self, t0_ns: int, t1_ns: int) -> Work | None:
+    def _work(self, t0_ns: int, t1_ns: int, window_ns: int) -> Work | None:
         if self._stepped:
-            return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self.shape)
+            steps = self.steps.overlapping(t0_ns - window_ns, t1_ns)
+            return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
+        t0_ns, t1_ns = t0_ns - window_ns // 2, t1_ns - window_ns // 2
         lives = self.lives.present(t0_ns, t1_ns)
         self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
         spans = [self.lives.span(life, t1_ns) for life in lives]
@@ -184,11 +196,11 @@ class EngineState:
         """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
         return from_steps(self.steps.overlapping(t0_ns, t1_ns), t0_ns, t1_ns, self.shape)
 
-    def late_work(self, t0_ns: int, t1_ns: int) -> Work | None:
+    def late_work(self, t0_ns: int, t1_ns: int, window_ns: int) -> Work | None:
         """Return the work inside a closed tick that was told too late for it."""
         if self.late.steps:
-            steps = [step for step in self.late.steps if step.t0_ns < t1_ns and step.t1_ns > t0_ns]
-            return from_steps(steps, t0_ns, t1_ns, self.shape)
+            steps = [step for step in self.late.steps if step.t0_ns < t1_ns and step.t1_ns > t0_ns - window_ns]
+            return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
         spans = [self.lives.span(life, t1_ns) for life in self.late.lives]
         return from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
 

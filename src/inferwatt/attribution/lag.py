@@ -1,7 +1,7 @@
-"""How late a counter tells of what was used: learnt from when the engine's steps explain its ticks best. Pure.
+"""How late a counter tells of what was used, and over how long it averages: learnt from its ticks. Pure.
 
-A driver averages and publishes late, so that a tick shows the work of a little earlier. For each lag of a grid the
-tick's energy is fitted by the work in the tick moved back by it; the lag with the smallest rest is the counter's.
+A driver averages and publishes late, so that a tick shows the work of a little earlier. For each lag and window of a
+grid the tick's energy is fitted by the work that it then shows; those with the smallest rest are the counter's.
 """
 
 from collections.abc import Sequence
@@ -9,22 +9,33 @@ from collections.abc import Sequence
 import numpy as np
 
 from inferwatt.attribution.arrays import Floats
-from inferwatt.attribution.lives import FAR_NS
+from inferwatt.attribution.blur import told_ns
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Shape, StepRows, from_steps
+from inferwatt.attribution.work import Shape, StepRows
 from inferwatt.units import NS_PER_SECOND
 
-_LAGS_NS = np.arange(0, 160_000_001, 10_000_000)
-MOST_NS = int(_LAGS_NS[-1])
-"""The longest lag that is looked for: what a tick this much earlier did is still needed."""
+_MS = 1_000_000
+_PLAIN_NS = np.arange(0, 241, 10) * _MS
+_LATE_NS, _WINDOWS_NS = (
+    grid.ravel() for grid in np.meshgrid([0, 20, 40, 60, 80, 120, 160, 200, 240], [50, 100, 200, 300, 500, 1000])
+)
+_LATE_NS, _WINDOWS_NS = _LATE_NS * _MS, _WINDOWS_NS * _MS
+_PLAIN = len(_PLAIN_NS)
+_GUESSES = _PLAIN + len(_LATE_NS)
+"""First each lag without a window, then some with each window: NVML averages over 25 ms to 1 s, by the GPU
+(Yang, Adamek, Armour, "Part-time Power Measurements", SC 2024, table 3)."""
+MOST_NS = int(_PLAIN_NS[-1] + _WINDOWS_NS.max())
+"""What was used so long before a tick may still be shown in it."""
 _TERMS = 5
 _FORGET = 0.998
 _RIDGE = 1e-6
-_DECIDE_EVERY = 32
-_ENOUGH = 64
+_DECIDE_EVERY = 16
+_ENOUGH = 32
 _EVERY = 8
 _CLEAR = 0.95
-"""A lag counts only where it leaves less than this part of the rest that no lag at all leaves."""
+"""A lag counts only where it leaves less than this part of the rest that no lag at all leaves; a window likewise."""
+_NOTHING = 1e-5
+"""What of the squared power is rounding: a load that never varies tells nothing."""
 
 
 class Lag:
@@ -33,21 +44,31 @@ class Lag:
     def __init__(self) -> None:
         self.ns = 0
         """Nanoseconds; 0 until the steps say otherwise."""
-        self._gram = np.zeros((len(_LAGS_NS), _TERMS, _TERMS))
-        self._moment = np.zeros((len(_LAGS_NS), _TERMS))
+        self.window_ns = 0
+        self._gram = np.zeros((_GUESSES, _TERMS, _TERMS))
+        self._moment = np.zeros((_GUESSES, _TERMS))
         self._square = 0.0
         self._count = 0
         self._seen = 0
 
-    def suppose(self, lag_ns: int) -> None:
+    @property
+    def reach_ns(self) -> int:
+        """What was used before so long before a tick's end is shown by then, nanoseconds."""
+        return self.ns + self.window_ns
+
+    def used(self, tick: Tick) -> Tick:
+        """Return a tick at the time when what it shows was used."""
+        return tick.earlier(self.ns, self.window_ns)
+
+    def suppose(self, lag_ns: int, window_ns: int = 0) -> None:
         """Take the lag of another time, until the steps of this one tell it."""
-        if self._count == 0 and 0 <= lag_ns <= MOST_NS:
-            self.ns = lag_ns
+        if self._count == 0 and min(lag_ns, window_ns) >= 0 and lag_ns + window_ns <= MOST_NS:
+            self.ns, self.window_ns = lag_ns, window_ns
 
     def is_due(self) -> bool:
         """Return whether the next tick is to be learnt from: each at first, every eighth later."""
         self._seen += 1
-        return self._count < 4 * _ENOUGH or self._seen % _EVERY == 0
+        return self._count < 8 * _ENOUGH or self._seen % _EVERY == 0
 
     def learn(self, tick: Tick, steps: Sequence[StepRows], shape: Shape) -> None:
         """Learn from a tick, given every step from `MOST_NS` before it to its end."""
@@ -68,11 +89,16 @@ class Lag:
         moment = self._moment / scale
         solved = np.linalg.solve(gram, moment[:, :, None])[:, :, 0]
         rest = self._square - (solved * moment).sum(axis=1)
-        best = int(rest.argmin())
-        if rest[best] > _CLEAR * rest[0]:
-            self.ns = 0
-            return
-        self.ns = int(_LAGS_NS[best] + _top(rest, best) * (_LAGS_NS[1] - _LAGS_NS[0]))
+        best = int(rest[:_PLAIN].argmin())
+        nothing = _NOTHING * self._square
+        if rest[best] > _CLEAR * rest[0] - nothing:
+            best = 0
+        blurred = int(rest[_PLAIN:].argmin())
+        if rest[_PLAIN + blurred] < _CLEAR * rest[best] - nothing:
+            self.ns, self.window_ns = int(_LATE_NS[blurred]), int(_WINDOWS_NS[blurred])
+        else:
+            self.ns = int(_PLAIN_NS[best] + _top(rest[:_PLAIN], best) * (_PLAIN_NS[1] - _PLAIN_NS[0]))
+            self.window_ns = 0
 
 
 def _top(rest: Floats, best: int) -> float:
@@ -85,23 +111,16 @@ def _top(rest: Floats, best: int) -> float:
 
 
 def _terms(tick: Tick, steps: Sequence[StepRows], shape: Shape) -> Floats:
-    """Return the work in the tick for each lag, shape (lags, terms): idle and busy parts, steps, FLOPs, bytes."""
-    whole = from_steps(steps, -FAR_NS, FAR_NS, shape)
-    assert whole is not None
-    count = len(steps)
-    starts = np.array([step.t0_ns for step in steps], dtype=np.float64)
-    lasting = np.maximum(np.array([step.t1_ns for step in steps], dtype=np.float64) - starts, 1.0)
-    each = np.stack(
-        [
-            lasting / NS_PER_SECOND,
-            np.ones(count),
-            np.bincount(whole.group, whole.flops, count),
-            np.bincount(whole.group, whole.read_bytes, count),
-        ],
-        axis=1,
+    """Return the work that the tick shows by each guess, shape (guesses, terms): idle, busy, steps, FLOPs, bytes."""
+    starts_ns = np.array([step.t0_ns for step in steps])
+    ends_ns = np.maximum(np.array([step.t1_ns for step in steps]), starts_ns + 1)
+    lasting_ns = ends_ns - starts_ns
+    each = np.column_stack(
+        [lasting_ns / NS_PER_SECOND, np.ones(len(steps)), np.array([step.totals(shape) for step in steps])]
     )
-    edges = np.array([tick.t0_ns, tick.t1_ns])[:, None] - _LAGS_NS
-    done = np.clip((edges[:, :, None] - starts) / lasting, 0.0, 1.0) @ each
-    work = (done[1] - done[0]) / (tick.elapsed_ns / NS_PER_SECOND)
+    plain = [tick.t0_ns - _PLAIN_NS[:, None], tick.t1_ns - _PLAIN_NS[:, None], 0]
+    blurred = [tick.t0_ns - _LATE_NS[:, None], tick.t1_ns - _LATE_NS[:, None], _WINDOWS_NS[:, None]]
+    shown = [told_ns(ends_ns, *when) - told_ns(starts_ns, *when) for when in (plain, blurred)]
+    work = np.concatenate(shown) / lasting_ns @ each / (tick.elapsed_ns / NS_PER_SECOND)
     result: Floats = np.concatenate([1.0 - work[:, :1], work], axis=1)
     return result

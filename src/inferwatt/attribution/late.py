@@ -42,8 +42,8 @@ class History:
         """Move to an engine's late work what it used of each closed tick, and return what was moved."""
         name = engine.engine.engine
         for each in self._ticks:
-            used = each.tick.earlier(power.lag.ns)
-            work = engine.late_work(used.t0_ns, used.t1_ns)
+            used = power.lag.used(each.tick)
+            work = engine.late_work(used.t0_ns, used.t1_ns, used.window_ns)
             if work is None:
                 continue
             power.idle.forget(each.idle_watts)

@@ -34,7 +34,7 @@ class Outlook:
 def _pending(states: Iterable[DeviceState], sharing: Sharing) -> Pending:
     found: dict[tuple[int, int], Floats] = {}
     for state in states:
-        lag_ns = state.power.lag.ns
+        lag_ns = (state.power.lag.ns + state.power.lag.reach_ns) // 2
         span = state.closed_ns - lag_ns, state.timeline.newest_ns
         for keys, fair, notes in sharing.expect(state.device, *span):
             notes[UNEXPLAINED] **= 2

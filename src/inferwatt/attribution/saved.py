@@ -28,7 +28,7 @@ class Fits:
             cost.resume(fit.energy)
             cost.time.resume(fit.step_time)
             engine.lives.pace.resume(fit.pace)
-            power.lag.suppose(fit.lag_ns)
+            power.lag.suppose(fit.lag_ns, fit.window_ns)
             power.idle.suppose(fit.idle_watts)
 
 
@@ -40,6 +40,7 @@ def fit_of(engine: EngineState, power: Power, cost: CostModel) -> Fit:
         step_time=cost.time.saved(),
         pace=engine.lives.pace.saved(),
         lag_ns=power.lag.ns,
+        window_ns=power.lag.window_ns,
         idle_watts=power.idle.watts,
     )
 

@@ -126,7 +126,9 @@ class Sharing:
         Engines that worked side by side are told apart by how much each `held`, where that is known.
         """
         tick = self._as_used(power, tick, engines)
-        each = {e.engine.engine: e.work(tick.t0_ns, tick.t1_ns) for e in engines if e.may_work(tick.t1_ns)}
+        each = {
+            e.engine.engine: e.work(tick.t0_ns, tick.t1_ns, tick.window_ns) for e in engines if e.may_work(tick.t1_ns)
+        }
         work = {name: rows for name, rows in each.items() if rows}
         resting = [engine for engine in engines if engine.engine.engine not in work]
         unlisted = {e.engine.engine: e for e in resting if e.counts.worked(tick.t0_ns, tick.t1_ns)}
@@ -230,12 +232,12 @@ class Sharing:
 
     def _as_used(self, power: Power, tick: Tick, engines: Sequence[EngineState]) -> Tick:
         """Return the tick at the time when its energy was used: a counter may lag behind the steps."""
-        before_ns = power.lag.ns
+        before_ns = power.lag.reach_ns
         if len(engines) == 1 and tick.kind is TickKind.NORMAL:
             engines[0].teach_lag(power.lag, tick)
-            if abs(power.lag.ns - before_ns) > _OTHER_LAG_NS:
+            if abs(power.lag.reach_ns - before_ns) > _OTHER_LAG_NS:
                 self._cost(engines[0], power).doubt_ticks()
-        return tick.earlier(power.lag.ns)
+        return power.lag.used(tick)
 
     def _cost(self, engine: EngineState, power: Power) -> CostModel:
         key = (engine.engine.engine, power.device.device)

@@ -47,15 +47,19 @@ class Tick:
     kind: TickKind = TickKind.NORMAL
     counter_uj: int | None = None
     """What the counter showed at its end; None where there is no counter."""
+    window_ns: int = 0
+    """Over how long before, what it shows is averaged."""
 
     @property
     def elapsed_ns(self) -> int:
         """How long the tick is, nanoseconds (> 0)."""
         return self.t1_ns - self.t0_ns
 
-    def earlier(self, ns: int) -> "Tick":
-        """Return this tick moved back in time."""
-        return replace(self, t0_ns=self.t0_ns - ns, t1_ns=self.t1_ns - ns) if ns else self
+    def earlier(self, ns: int, window_ns: int = 0) -> "Tick":
+        """Return this tick moved back in time; what it shows is averaged over a window before."""
+        if not (ns or window_ns):
+            return self
+        return replace(self, t0_ns=self.t0_ns - ns, t1_ns=self.t1_ns - ns, window_ns=window_ns)
 
     def with_next(self, following: "Tick") -> "Tick":
         """Return this tick and the one that follows it as one."""

@@ -5,12 +5,13 @@ the same requests were at work. Rows hold the part that lies inside the tick.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from inferwatt.attribution.arrays import Bools, Floats, Ints
+from inferwatt.attribution.blur import told_ns
 from inferwatt.attribution.shapley import shapley
 from inferwatt.records import Model
 from inferwatt.units import NS_PER_SECOND
@@ -125,7 +126,7 @@ class Shape:
         return result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class StepRows:
     """One engine step with its members as columns."""
 
@@ -137,6 +138,15 @@ class StepRows:
     prefill: Bools
     again: Floats | None = None
     """Which part of a member's new tokens had been computed before (and was lost since); None where none had."""
+    _totals: tuple[float, float] | None = None
+
+    def totals(self, shape: "Shape") -> tuple[float, float]:
+        """Return the FLOPs of all members, and the bytes that the step reads for them; computed once."""
+        if self._totals is None:
+            flops, kv_bytes = shape.flops(self.new_tokens, self.context_tokens), self.context_tokens + self.new_tokens
+            experts = float(shape.touched_bytes(self.new_tokens.sum()))
+            self._totals = float(flops.sum()), shape.kv_bytes_per_token * float(kv_bytes.sum()) + experts
+        return self._totals
 
 
 @dataclass(slots=True)
@@ -176,25 +186,33 @@ class StepStore:
         return found
 
 
-def busy_time(starts_ns: Ints, ends_ns: Ints) -> int:
-    """Return the length of the union of steps that are sorted by their starts, nanoseconds.
+def busy_time(starts_ns: Ints, ends_ns: Ints, told: Callable[[Ints], Ints | Floats] = lambda moment: moment) -> int:
+    """Return the length of the union of steps that are sorted by their starts, nanoseconds, as it is `told`.
 
     The short breaks between two steps, in which the engine prepares the next, are work too.
     """
     if len(starts_ns) == 0:
         return 0
     reach_ns = np.maximum.accumulate(ends_ns)
-    breaks_ns = np.maximum(starts_ns[1:] - reach_ns[:-1], 0)
-    return int(reach_ns[-1] - starts_ns[0] - breaks_ns[breaks_ns > BREAK_NS].sum())
+    is_break = starts_ns[1:] - reach_ns[:-1] > BREAK_NS
+    breaks_ns = told(starts_ns[1:][is_break]) - told(reach_ns[:-1][is_break])
+    return round(float(told(reach_ns[-1:])[0] - told(starts_ns[:1])[0] - breaks_ns.sum()))
 
 
-def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) -> Work | None:
-    """Return the work of the steps inside the tick, each step uniform in time; None where there is none."""
+def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape, window_ns: int = 0) -> Work | None:
+    """Return the work of the steps inside the tick, each step uniform in time; None where there is none.
+
+    With a window it is the work that a counter shows in the tick that averages over so long before.
+    """
     if not steps:
         return None
     starts_ns = np.array([step.t0_ns for step in steps])
     ends_ns = np.array([step.t1_ns for step in steps])
-    inside_ns = np.minimum(ends_ns, t1_ns) - np.maximum(starts_ns, t0_ns)
+
+    def told(moment_ns: Ints) -> Ints | Floats:
+        return told_ns(moment_ns, t0_ns, t1_ns, window_ns)
+
+    inside_ns = told(ends_ns) - told(starts_ns)
     part = inside_ns / np.maximum(ends_ns - starts_ns, 1)
     counts = np.array([len(step.slot) for step in steps])
     group = np.repeat(np.arange(len(steps)), counts)
@@ -210,7 +228,7 @@ def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape) 
         group=group,
         seconds=inside_ns / NS_PER_SECOND,
         steps=part,
-        busy_ns=busy_time(np.maximum(starts_ns, t0_ns), np.minimum(ends_ns, t1_ns)),
+        busy_ns=busy_time(starts_ns, ends_ns, told),
         shape=shape,
         again=_again(steps),
     )
