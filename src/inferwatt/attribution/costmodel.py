@@ -19,15 +19,16 @@ from inferwatt.attribution.ridge import BayesFit
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.work import Work
 
-_UNSURE_RATIO = 0.3
+UNSURE_RATIO = 0.3
 """How far each term's part of the energy may be from the prior's, one standard deviation."""
-_FORGET = 0.99
+FORGET = 0.99
 """Clocks and heat drift: a tick counts half after 70. Chosen on the tuning loads of benchmarks/accuracy.py."""
 _NOT_LEARNT = 0.15
 """What of a tick no work explains, before any tick taught anything."""
 _NOTHING = 1e-9
 """Less is no energy, µJ: to divide by it would overflow."""
 _PRIOR = np.array([1.0, 0.0, 0.0, 0.0])
+TERMS = len(_PRIOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +77,12 @@ class CostModel:
     """
 
     def __init__(self, time: StepTime | None = None) -> None:
-        self._energy = BayesFit(len(_PRIOR), _UNSURE_RATIO, _FORGET)
+        self._energy = BayesFit(len(_PRIOR), UNSURE_RATIO, FORGET)
         self.time = time or StepTime()
 
     def learn_energy(self, work: Work, energy_uj: float) -> None:
         """Learn from a tick: `energy_uj` microjoules were used for this work."""
-        self._energy.observe(_totals(work), energy_uj)
+        self._energy.observe(totals(work), energy_uj)
 
     def doubt_ticks(self) -> None:
         """Trust the ticks so far little: the world that they were seen in is another now."""
@@ -142,5 +143,6 @@ class CostModel:
         return solved if solved.any() else _PRIOR
 
 
-def _totals(work: Work) -> Floats:
+def totals(work: Work) -> Floats:
+    """Return the terms of all of a tick's work together."""
     return np.array([work.seconds.sum(), work.steps.sum(), work.flops.sum(), work.read_bytes.sum()])

@@ -63,6 +63,9 @@ class EngineState:
         if not step.members or TIER_RANK[self._best_tier] > 0:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
+        if min(new_tokens) <= 0:  # one that waits beside is no member: nothing of it is computed
+            self.add_step(replace(step, members=tuple(member for member in step.members if member[1] > 0)), slots)
+            return
         if names != self._last_names:
             self._last_slots = self._slots_of(names, step, slots)
         new, context = np.array(new_tokens, dtype=np.float64), np.array(context_tokens, dtype=np.float64)

@@ -153,13 +153,20 @@ class BayesFit(RidgeFit):
     Recognition and Machine Learning", 2006, eq. 3.50 and 3.51).
     """
 
-    def __init__(self, terms: int, unsure_ratio: float, forget: float) -> None:
+    def __init__(self, terms: int, unsure_ratio: float, forget: float, *, after: "BayesFit | None" = None) -> None:
+        """Begin with nothing, or with what a fit of the first of these terms saw: the others were 0 then."""
         super().__init__(terms, 0.0, forget)
         self._unsure_ratio = unsure_ratio
         self.noise_ratio = _FIRST_NOISE_RATIO
         """What the observations leave unexplained, root mean square over their mean."""
         self.doubts: Floats = np.zeros((terms, terms))
         """Shape (directions, terms): the coefficients' change by one standard deviation, in independent directions."""
+        if after is not None:
+            count = len(after._moment)
+            self._gram[:count, :count], self._moment[:count], self._scale[:count] = (
+                after._gram, after._moment, after._scale
+            )  # fmt: skip
+            self._square, self._weight = after._square, after._weight
 
     def _parts(self, gram: Floats, moment: Floats, mean_total: float, prior: Floats) -> Floats:
         count = len(moment)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from inferwatt.attribution.accounts import Shares
 from inferwatt.attribution.arrays import Floats, Ints
+from inferwatt.attribution.beside import Beside
 from inferwatt.attribution.costmodel import CostModel, Priced
 from inferwatt.attribution.engine import EngineState
 from inferwatt.attribution.holding import mean_activity
@@ -33,6 +34,7 @@ class Sharing:
         self._fits = Fits(fits)
         self._costs: dict[tuple[str, str], CostModel] = {}
         self._times: dict[str, StepTime] = {}
+        self._besides: dict[str, Beside] = {}
 
     def fits(self, powers: Mapping[str, Power]) -> tuple[Fit, ...]:
         """Return what is learnt by now of each engine on each of its devices, to begin from the next time."""
@@ -45,11 +47,14 @@ class Sharing:
     def forget(self, engine: str) -> None:
         """Forget what an engine's work costs: it has another model now."""
         self._times.pop(engine, None)
+        self._besides.clear()
         for key in [key for key in self._costs if key[0] == engine]:
             del self._costs[key]
 
     def new_regime(self, device: str) -> None:
         """Begin to learn anew what work costs on a device: its power cap or its clocks are others now."""
+        if device in self._besides:
+            self._besides[device].doubt_ticks()
         for (engine, on_device), cost in self._costs.items():
             if on_device == device:
                 cost.doubt_ticks()
@@ -204,31 +209,51 @@ class Sharing:
         """Share active energy among the rows of work, by what each is expected to have used."""
         if active_uj <= 0 or not work:
             return
-        weighed = []
+        priced = {}
         for name, rows in work.items():
             engine = self._engines[name]
             cost = self._cost(engine, power)
             engine.teach(self._times[name])
-            full = rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns
-            weighed.append((engine, rows, _priced(engine, cost, rows)))  # by what was known before this tick
-            if len(work) == 1 and full and tick.kind is TickKind.NORMAL:
-                cost.learn_energy(rows, active_uj)
-        total = sum(float(priced.expected.sum()) for _, _, priced in weighed)
+            priced[name] = _priced(engine, cost, rows)  # by what was known before this tick
+        amounts = self._amounts(power, work, priced)
+        total = sum(amounts.values())
         if total <= 0:
             shares.unattributed += active_uj
             return
-        for engine, rows, priced in weighed:
-            part_uj = active_uj * float(priced.expected.sum()) / total
-            unlisted = engine.counts.unlisted_part(tick, rows)
-            if unlisted > 0:
-                shares.add_unlisted(
-                    engine.engine.engine, part_uj * unlisted, engine.counts.unlisted_prefill_ratio(tick)
-                )
-                part_uj *= 1 - unlisted
-            if self._rule is not Rule.SHAPLEY:
-                shares.pooled[engine.engine.engine] = shares.pooled.get(engine.engine.engine, 0.0) + part_uj
-                continue
-            shares.add_rows(priced.keys, *priced.shares(part_uj))
+        parts_uj = {name: active_uj * amount / total for name, amount in amounts.items()}
+        if tick.kind is TickKind.NORMAL:
+            self._learn(power, tick, work, parts_uj)
+        for name, part_uj in parts_uj.items():
+            self._give(tick, self._engines[name], work[name], priced[name], part_uj, shares)
+
+    def _amounts(self, power: Power, work: Mapping[str, Work], priced: Mapping[str, Priced]) -> dict[str, float]:
+        """Return what each engine's work is expected to have used, in one unit."""
+        by_tokens = any(self._engines[name].tier is Tier.TOKEN_SHARE for name in work)
+        if len(work) < 2 or by_tokens:
+            return {name: float(each.expected.sum()) for name, each in priced.items()}
+        beside = self._besides.setdefault(power.device.device, Beside())
+        return dict(zip(work, beside.amounts(work).tolist(), strict=True))
+
+    def _learn(self, power: Power, tick: Tick, work: Mapping[str, Work], parts_uj: Mapping[str, float]) -> None:
+        """Learn what work costs from a tick, of those who filled it by enough."""
+        device = power.device.device
+        full = [name for name, rows in work.items() if rows.busy_ns >= _FULL_TICK_RATIO * tick.elapsed_ns]
+        for name in full:
+            self._costs[name, device].learn_energy(work[name], parts_uj[name])
+        if full and sum(device in engine.engine.devices for engine in self._engines.values()) > 1:
+            self._besides.setdefault(device, Beside()).learn(work, sum(parts_uj.values()))
+
+    def _give(self, tick: Tick, engine: EngineState, rows: Work, priced: Priced, uj: float, shares: Shares) -> None:
+        """Give an engine's part of a tick to its requests, and to what its server counted beyond them."""
+        name = engine.engine.engine
+        unlisted = engine.counts.unlisted_part(tick, rows)
+        if unlisted > 0:
+            shares.add_unlisted(name, uj * unlisted, engine.counts.unlisted_prefill_ratio(tick))
+            uj *= 1 - unlisted
+        if self._rule is Rule.SHAPLEY:
+            shares.add_rows(priced.keys, *priced.shares(uj))
+        else:
+            shares.pooled[name] = shares.pooled.get(name, 0.0) + uj
 
     def _as_used(self, power: Power, tick: Tick, engines: Sequence[EngineState]) -> Tick:
         """Return the tick at the time when its energy was used: a counter may lag behind the steps."""
