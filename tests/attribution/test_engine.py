@@ -296,13 +296,3 @@ def test_without_steps_prefill_teaches_what_own_work_takes() -> None:
     bench.engine.teach(time)
 
     assert time.own == pytest.approx([0.01 / 2e9])
-
-
-def test_who_has_no_new_token_in_a_step_is_no_member() -> None:
-    """A request that only waits beside others does no work, and a step of such requests is none."""
-    bench = Bench()
-    bench.step(0, 1, ("a", 1, 10, Phase.DECODE), ("waits", 0, 0, Phase.DECODE))
-    bench.step(1, 2, ("waits", 0, 0, Phase.DECODE))
-
-    assert bench.members(0, 2).keys() == {"a"}
-    assert bench.engine.work(SECOND, 2 * SECOND) is None

@@ -51,6 +51,27 @@ class OtlpConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout_seconds: Seconds = 10.0
 
 
+class RemoteWriteConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The section `[export.remote_write]`: to Prometheus, or to whoever takes its remote write.
+
+    The token is the first line of `token_file`, else the environment's `INFERWATT_REMOTE_WRITE_TOKEN`; with a
+    `username` it is a password. What waits is in `queue_dir`.
+    """
+
+    url: str = ""
+    queue_dir: str = ""
+    token_file: str = ""
+    username: str = ""
+    org_id: str = ""
+    ca_file: str = ""
+    job: str = "inferwatt"
+    instance: str = ""
+    max_megabytes: Annotated[int, msgspec.Meta(ge=1)] = 256
+    max_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0
+    period_seconds: Seconds = 15.0
+    timeout_seconds: Seconds = 3.0
+
+
 class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The section `[export]`.
 
@@ -63,4 +84,5 @@ class ExportConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     textfile: TextfileConfig = TextfileConfig()
     datadog: DatadogConfig = DatadogConfig()
     otlp: OtlpConfig = OtlpConfig()
+    remote_write: RemoteWriteConfig = RemoteWriteConfig()
     other: Mapping[str, Mapping[str, Plain]] = {}
