@@ -8,7 +8,7 @@ import pytest
 from inferwatt.fits import NAME, read_fits, write_fits
 from inferwatt.records import Fit
 
-FITS = (Fit("m", "H100", 2, (1.0, 0.5), (0.1, 1e-300), (3.0,), (), 20_000_000, 71.25), Fit("n", "", 1, ()))
+FITS = (Fit("m", "H100", 2, (1.0, 0.5), (0.1, 1e-300), (3.0,), (), 20_000_000, 0, 71.25), Fit("n", "", 1, ()))
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:

@@ -82,9 +82,11 @@ def test_a_row_that_waits_for_the_disk_is_corrected_in_place() -> None:
     desk.disk.full = False
     desk.live(2)
 
-    assert joules(desk.row("r")) == pytest.approx(200, abs=11)
+    row = desk.row("r")
+    assert row.energy is not None
+    assert joules(row) == pytest.approx(200, abs=11)
     assert [len(batch.rows) for batch in desk.disk.batches if batch.rows] == [1]
-    assert [energy.energy_uj for energy in desk.told.energies if energy.final] == [desk.row("r").energy.energy_uj]
+    assert [energy.energy_uj for energy in desk.told.energies if energy.final] == [row.energy.energy_uj]
 
 
 def test_a_correction_without_a_ledger_harms_nobody() -> None:

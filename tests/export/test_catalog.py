@@ -3,7 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from inferwatt.export.catalog import CATALOG, PHASES, Kind, Metric, bucket_index, catalogue
+from inferwatt.export.catalog import CATALOG, PHASES, Kind, Metric, bucket_index
+from inferwatt.export.metric import catalogue
 
 FORBIDDEN_LABELS = {
     *("region", "zone", "cluster", "datacenter", "owner", "customer", "stage", "service", "environment", "env", "type"),

@@ -68,7 +68,9 @@ def test_the_last_data_of_each_protocol_has_the_object(name: str, gateway: Gatew
     """It is in the event that is the last by its protocol, all else is untouched, and the tokens are the server's."""
     path, stream, response_id = STREAMS[name]
 
-    answer = gateway.ask({"model": "m", "stream": True, "say": {"segments": stream.splitlines(keepends=True)}}, path)
+    segments = stream.splitlines(keepends=True)
+
+    answer = gateway.ask({"model": "m", "stream": True, "say": {"segments": segments}}, path)
     record = desk.ended(answer.name)
     start = answer.body.index(b',"inferwatt":{')
     end = answer.body.index(b"}", start) + 1
@@ -78,7 +80,7 @@ def test_the_last_data_of_each_protocol_has_the_object(name: str, gateway: Gatew
     assert (record.outcome, record.prompt_tokens, record.output_tokens) == (Outcome.FINISHED, 5, 2)
     assert record.response_id == response_id
     assert record.first_token_ns is not None
-    assert len(record.chunk_ns) in {1, 2, 3, 4}
+    assert 1 <= len(record.chunk_ns) <= len(segments)
 
 
 @pytest.mark.parametrize("name", BODIES)
