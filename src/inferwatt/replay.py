@@ -17,6 +17,7 @@ from inferwatt.records import (
     Device,
     EnergyPart,
     Engine,
+    Fit,
     Provenance,
     Reading,
     Request,
@@ -105,12 +106,20 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
     """Replay a recording that is read already, or is read as it goes (see `replay`)."""
     best = tier or Tier.STEP_EXACT
     meta = source.meta if source.live else completed(source.meta, source.records)
-    attributor = Attributor(
-        hold_ns=meta.hold_ns if source.live else 0,
-        best_tier=best,
-        rule=rule,
-        fits=meta.fits if tier is None else (),
-    )
+    fits = meta.fits if tier is None else ()
+    if not source.live and rule is Rule.SHAPLEY:
+        fits = _attributed(source, meta, best, rule, fits)[0].fits()
+    attributor, settled, rejected = _attributed(source, meta, best, rule, fits)
+    devices = {device.device: device for device in meta.devices}
+    accounts = tuple((devices[name], totals) for name, totals in attributor.devices.items())
+    return ReplayResult(tuple(settled.final()), accounts, (*source.rejected, *rejected))
+
+
+def _attributed(
+    source: Recording, meta: Meta, best: Tier, rule: Rule, fits: Iterable[Fit]
+) -> tuple[Attributor, Settled, list[str]]:
+    """Feed a recording to an attributor that begins with these fits; return it, what it settled, what it refused."""
+    attributor = Attributor(hold_ns=meta.hold_ns if source.live else 0, best_tier=best, rule=rule, fits=fits)
     for device in meta.devices:
         attributor.add_device(device)
     for model in meta.models:
@@ -131,10 +140,7 @@ def replay_recording(source: Recording, *, tier: Tier | None = None, rule: Rule 
             newest_ns = max(newest_ns, now_ns)
             settled.add_requests(attributor.advance(now_ns))
     settled.add_requests(attributor.advance(newest_ns, last=True))
-    devices = {device.device: device for device in meta.devices}
-    totals = attributor.devices
-    accounts = tuple((devices[name], totals[name]) for name in totals)
-    return ReplayResult(tuple(settled.final()), accounts, (*source.rejected, *rejected))
+    return attributor, settled, rejected
 
 
 def completed(meta: Meta, records: Iterable[Record]) -> Meta:
