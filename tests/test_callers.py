@@ -7,7 +7,6 @@ import pytest
 from inferwatt.engines.plugged import PluginSeen
 from inferwatt.ports import ProducerGone
 from inferwatt.rates import LEAST_REQUESTS
-from inferwatt.records import RequestEnergy
 from tests.desk import MS, PRODUCER, SECOND, ended, opened
 from tests.test_plugins import CORE, MODEL, NAME, PluggedDesk
 
@@ -37,10 +36,6 @@ class AnsweringDesk(PluggedDesk):
         for _ in range(round(seconds * 5)):
             self.live(0.2)
             self.steps(*names)
-
-    def heard(self, name: str = "1", *, final: bool) -> list[RequestEnergy]:
-        """Return what a call was told."""
-        return [one for one in self.told.energies if (one.request, one.final) == (name, final)]
 
 
 class RestartedDesk(AnsweringDesk):

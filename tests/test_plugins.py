@@ -10,7 +10,7 @@ from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.engines.watch import EngineSeen
 from inferwatt.ports import ProducerGone
-from inferwatt.records import Engine, Model, Outcome, Phase, Request, Step, Sums, Tier
+from inferwatt.records import Engine, Model, Outcome, Phase, Request, RequestEnergy, Step, Sums, Tier
 from inferwatt.wire_steps import End
 from tests.desk import MS, PRODUCER, SECOND, SERVER, Desk, ended
 
@@ -37,7 +37,7 @@ class PluggedDesk(Desk):
     """A desk beside which a vLLM server with our plugin runs, on its GPU."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(server_of=lambda _pid, _port: Found("vllm:1", frozenset({50})), **options)
+        super().__init__(server_of=lambda _pid, _port: Found("vllm:1", frozenset({50}), 1), **options)
         self.hello()
 
     def hello(self, index: int = 0, producer: str = CORE) -> None:
@@ -67,6 +67,10 @@ class PluggedDesk(Desk):
     def front(self, *ends: End) -> None:
         """The front end tells what it has finished."""
         self.keeper.put(Ends(FRONT, 50, self.number(FRONT), ends, self.now))
+
+    def heard(self, name: str = "1", *, final: bool) -> list[RequestEnergy]:
+        """Return what a call was told."""
+        return [one for one in self.told.energies if (one.request, one.final) == (name, final)]
 
     def kept(self, name: str = NAME, producer: str = CORE) -> Any:
         """Return the committed row of a request of the plugin's."""

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Engine, Request
-from inferwatt.routing import RESOLVE_NS, Routes
+from inferwatt.routing import NAMED_NS, RESOLVE_NS, Routes
 from tests.desk import SECOND, Desk, ended
 
 CHAT = Engine("llamacpp:1", "Chat-7B", server="llamacpp:1", kind="llamacpp")
@@ -80,6 +80,20 @@ def test_a_gateway_s_request_goes_to_the_server_at_its_address() -> None:
     found.add_server("llamacpp:2", "http://127.0.0.1:2")
 
     assert found.engine_of(asked) == "llamacpp:2"
+
+
+def test_an_address_of_this_machine_is_no_other_servers() -> None:
+    """A server that has just been started is not taken for one of its model at another port; it may be the unread."""
+    asked = replace(incoming("code"), request=Request("r", engine="http://localhost:3", model="code"))
+    new = Engine("vllm:3", "code", server="vllm:3", kind="vllm")
+    engines = [CODE]
+    found = Routes(lambda: engines, lambda _pid, _url: False)
+    found.add_server("llamacpp:2", "http://127.0.0.1:2")
+
+    assert found.engine_of(asked) is None
+    assert found.ready(NAMED_NS - 1) == []
+    engines.append(new)
+    assert [engine for _, engine in found.ready(NAMED_NS - 1)] == ["vllm:3"]
 
 
 def test_several_models_at_one_address_are_told_apart_by_their_names() -> None:

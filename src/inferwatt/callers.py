@@ -14,8 +14,8 @@ from inferwatt.records import TIER_RANK, Outcome, Request, RequestEnergy
 from inferwatt.units import NS_PER_SECOND
 from inferwatt.witnesses import Known
 
-WITNESS_NS = NS_PER_SECOND
-"""How long a client's record waits for the request that it speaks of."""
+WITNESS_NS = 5 * NS_PER_SECOND
+"""How long a client's record waits for the request that it speaks of: on a loaded machine its engine may be late."""
 
 
 @dataclass(slots=True)
@@ -111,7 +111,7 @@ class Clients:
                 self._receipts.done(incoming.producer, incoming.seq)
             elif call is not None and call.names:
                 self._end(incoming, call)
-            elif all_of_them or now_ns >= max(incoming.received_ns + WITNESS_NS, self._restart_ns):
+            elif all_of_them or now_ns >= self._until_ns(incoming):
                 self._calls.pop(incoming.request.request, None)
                 self._close(incoming)
                 self._receipts.done(incoming.producer, incoming.seq)
@@ -120,6 +120,10 @@ class Clients:
             else:
                 self._waiting.append(incoming)
         return changed
+
+    def _until_ns(self, incoming: Incoming) -> int:
+        """Return how long an ended call waits for its sequences; one without a name will never find any."""
+        return max(incoming.received_ns + WITNESS_NS, self._restart_ns) if _aliases(incoming.request) else 0
 
     def _join(self, incoming: Incoming, known: Mapping[str, Known]) -> list[str]:
         """Give a record to the sequences that it stands for; return those to which it is news."""

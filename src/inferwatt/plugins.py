@@ -48,6 +48,7 @@ class Plugins:
         receipts: what is owed to producers.
         server_of: which server the process of a plugin belongs to, which was told to listen on a port.
         since_ns: when the agent started: steps from before are in no tick.
+        listens: told where the server of an engine listens.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Plugins:
         receipts: Receipts,
         server_of: Callable[[int, int | None], Found | None] = lambda _pid, _port: None,
         since_ns: int = 0,
+        listens: Callable[[str, str], object] = lambda _engine, _url: None,
     ) -> None:
-        self._metering = metering
+        self._metering, self._listens = metering, listens
         self._receipts = receipts
         self._server_of = server_of
         self._since_ns = since_ns
@@ -158,7 +160,7 @@ class Plugins:
         server = self._server_of(seen.pid, seen.port)
         if server is None and not is_at_work:
             return
-        name, pids = server or Found(UNSERVED, frozenset({seen.pid}))
+        name, pids, port = server or Found(UNSERVED, frozenset({seen.pid}))
         base = name if server else f"{VLLM}:{seen.pid}"
         plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
         if plugin.engine in self._metering.engines:
@@ -166,6 +168,8 @@ class Plugins:
         engine = Engine(plugin.engine, seen.model.model, server=name, kind=VLLM)
         own = frozenset({seen.pid}) if seen.engine_index else pids
         self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
+        if port is not None and not seen.engine_index:
+            self._listens(plugin.engine, f"http://127.0.0.1:{port}")
 
     # What they say.
 

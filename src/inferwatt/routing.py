@@ -11,7 +11,10 @@ from inferwatt.units import NS_PER_SECOND
 
 RESOLVE_NS = NS_PER_SECOND // 2
 """How long a request may wait until its connection shows which server it talks to."""
+NAMED_NS = 2 * NS_PER_SECOND
+"""How long one may wait that names its server's address: one that has just been started is found a little later."""
 SDK_KIND = "sdk"
+_HERE = "127.0.0.1:"
 Route = tuple[str, str, str]
 """A producer, what it names as the engine, and the model: requests that have these in common have one engine."""
 
@@ -30,13 +33,13 @@ class Routes:
         self._urls: dict[str, str] = {}
         self._known: dict[Route, str] = {}
         self._waiting: dict[Route, list[Incoming]] = {}
+        self._count = 0
 
     def add_server(self, engine: str, url: str) -> None:
-        """Note where an engine's server listens; who fell back to its own process may have meant this one."""
+        """Note where an engine's server listens; whoever was taken elsewhere may have meant this one."""
         if self._urls.get(engine) != url:
             self._urls[engine] = url
-            fell_back = (f"{SDK_KIND}:", "http:", "https:")
-            self._known = {route: name for route, name in self._known.items() if not name.startswith(fell_back)}
+            self._known.clear()
 
     def engine_of(self, incoming: Incoming) -> str | None:
         """Return the engine that computes the request, None where it has to wait for one, with others of its route."""
@@ -54,8 +57,9 @@ class Routes:
         done: list[tuple[Incoming, str]] = []
         for route, waiting in list(self._waiting.items()):
             engine = self._find(waiting[0])
-            if engine is None and (all_of_them or now_ns - waiting[0].received_ns >= RESOLVE_NS):
-                named = route[1]
+            named = route[1]
+            most_ns = NAMED_NS if "://" in named else RESOLVE_NS
+            if engine is None and (all_of_them or now_ns - waiting[0].received_ns >= most_ns):
                 engine = self._known[route] = named if "://" in named else f"{SDK_KIND}:{waiting[0].pid}"
             if engine is not None:
                 del self._waiting[route]
@@ -72,22 +76,26 @@ class Routes:
             if named in {engine.engine, engine.server}:
                 return engine.engine
         route = _route(incoming)
+        engines = [engine for engine in self._engines() if engine.kind != SDK_KIND]
+        if len(engines) != self._count:  # what was found among fewer may have been the wrong one
+            self._count = len(engines)
+            self._known.clear()
         known = self._known.get(route)
         if known is not None:
             return known
-        engines = [engine for engine in self._engines() if engine.kind != SDK_KIND]
-        there = [e for e in engines if "://" in named and _at(self._urls.get(e.engine, "")) == _at(named)]
-        if len(there) == 1:
-            self._known[route] = there[0].engine
-            return there[0].engine
-        engines = there or engines
-        found = [e for e in engines if e.model and e.model.casefold() == incoming.request.model.casefold()]
+        there = [e for e in engines if "://" in named and self._place(e) == _at(named)]
+        engines = there or [e for e in engines if not (_is_here(_at(named)) and _is_here(self._place(e)))]
+        found = there if len(there) == 1 else []
+        found = found or [e for e in engines if e.model and e.model.casefold() == incoming.request.model.casefold()]
         if len(found) != 1:
             found = [e for e in found or engines if self._talks_to(incoming.pid, self._urls.get(e.engine, ""))]
         if len(found) != 1:
             return None
         self._known[route] = found[0].engine
         return found[0].engine
+
+    def _place(self, engine: Engine) -> str:
+        return _at(self._urls.get(engine.engine, ""))
 
 
 def _route(incoming: Incoming) -> Route:
@@ -97,4 +105,9 @@ def _route(incoming: Incoming) -> Route:
 def _at(url: str) -> str:
     """Return host and port of an address, this machine by one name."""
     place = url.partition("://")[2].partition("/")[0].casefold()
-    return place.replace("localhost:", "127.0.0.1:").replace("[::1]:", "127.0.0.1:")
+    return place.replace("localhost:", _HERE).replace("[::1]:", _HERE)
+
+
+def _is_here(place: str) -> bool:
+    """Whether a place is this machine's for sure: another name may be too."""
+    return place.startswith(_HERE)

@@ -40,20 +40,21 @@ def test_the_nearest_ancestor_that_listens_is_the_server(proc: Path) -> None:
     """The launcher holds the port, and so do its API servers; what others listen on is not asked."""
     sockets = ((8000, {110, 112}), (9999, {100}))
 
-    assert found(proc, 111, *sockets) == Found("vllm:8000", frozenset({110, 112}))
-    assert found(proc, 111, *sockets, chat="http://localhost:8000") == Found("chat", frozenset({110, 112}))
-    assert found(proc, 111, *sockets, far="http://192.0.2.1:8000") == Found("vllm:8000", frozenset({110, 112}))
+    assert found(proc, 111, *sockets) == Found("vllm:8000", frozenset({110, 112}), 8000)
+    assert found(proc, 111, *sockets, chat="http://localhost:8000") == Found("chat", frozenset({110, 112}), 8000)
+    assert found(proc, 111, *sockets, far="http://192.0.2.1:8000") == Found("vllm:8000", frozenset({110, 112}), 8000)
 
 
 def test_before_it_listens_its_command_line_says_where_it_will(proc: Path) -> None:
     """Its processes are watched from the start: the launcher is the head of the tree, not who started it."""
-    assert found(proc, 111, port=8000) == Found("vllm:8000", frozenset({110}))
-    assert found(proc, 111, port=8000, chat="http://127.0.0.1:8000") == Found("chat", frozenset({110}))
+    assert found(proc, 111, port=8000) == Found("vllm:8000", frozenset({110}), 8000)
+    assert found(proc, 111, (29500, {110}), port=8000) == Found("vllm:8000", frozenset({110}), 8000)
+    assert found(proc, 111, port=8000, chat="http://127.0.0.1:8000") == Found("chat", frozenset({110}), 8000)
 
 
 def test_who_listens_for_nobody_is_no_server(proc: Path) -> None:
     """An engine's own ports are its workers'; a program that holds vLLM has no server, unless it is configured."""
     assert found(proc, 111, (29500, {111})) is None
     assert found(proc, 200, (29500, {200})) is None
-    assert found(proc, 200, (8080, {200}), own="http://127.0.0.1:8080") == Found("own", frozenset({200}))
+    assert found(proc, 200, (8080, {200}), own="http://127.0.0.1:8080") == Found("own", frozenset({200}), 8080)
     assert found(proc, 4711) is None

@@ -14,10 +14,11 @@ _HERE = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
 
 
 class Found(NamedTuple):
-    """A server by its name and the processes that listen for it."""
+    """A server by its name, the processes that listen for it, and its port on this machine."""
 
     name: str
     pids: frozenset[int]
+    port: int | None = None
 
 
 def server_of(
@@ -50,10 +51,10 @@ def server_of(
             continue  # an engine's own ports are not for clients
         if not known and not _is_vllm(ancestor, proc):
             break
-        for socket in known or held:
-            return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids)
+        for socket in known or [one for one in held if port in {None, one.port}]:
+            return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids, socket.port)
         starter = ancestor
-    return None if port is None else Found(names.get(port, f"vllm:{port}"), frozenset({starter}))
+    return None if port is None else Found(names.get(port, f"vllm:{port}"), frozenset({starter}), port)
 
 
 def _is_vllm(pid: int, proc: Path) -> bool:
