@@ -1,18 +1,23 @@
 """What the agent kept of a run, beside what the clients were told, and the law between the two."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.recording import read
 from inferwatt.records import Ending, Outcome, Request, Step, Tier
 from tests.real.children import AgentProcess
 from tests.real.ledgers import MOST_ROWS
-from tests.real.pages import get_json, wait_for
+from tests.real.pages import get_json, samples, total, wait_for
 from tests.vllm.load import Told
 
+LEFT_IN_PREFILL, LEFT_IN_DECODE, RECOMPUTED = "left in prefill", "left in decode", "recomputed"
+MOST_REQUESTS = 1000
+"""What the API shows at once."""
 ENDINGS = {"stop": {Ending.EOS, Ending.STOP_STRING}, "length": {Ending.LENGTH}}
 """What each `finish_reason` of an answer may be."""
 
@@ -114,6 +119,24 @@ def by_reason(found: Kept) -> Counter[str]:
     return sum((Counter(row.thrown_away) for rows in found.rows.values() for row in rows), Counter[str]())
 
 
-def summed(found: Kept, name: str) -> int:
-    """Return the sum of a token field over all rows."""
-    return sum(getattr(row, name) or 0 for rows in found.rows.values() for row in rows)
+def happened(found: Kept) -> set[str]:
+    """Return what happened that not every request meets: why tokens were thrown away, and more."""
+    rows = [row for rows in found.rows.values() for row in rows]
+    return _happened([(str(row.outcome), row.output_tokens, row.recomputed_tokens, row.thrown_away) for row in rows])
+
+
+def seen(agent: AgentProcess) -> set[str]:
+    """Return the same of what a running agent shows, once no request is open."""
+    wait_for("an end of all", lambda: total(samples(agent.url), "inferwatt_open_requests") == 0)
+    rows = get_json(f"{agent.url}/v1/requests?limit={MOST_REQUESTS}")["requests"]
+    names = ("outcome", "output_tokens", "recomputed_tokens", "thrown_away_tokens")
+    return _happened([tuple(row[name] for name in names) for row in rows])
+
+
+def _happened(rows: Iterable[tuple[Any, ...]]) -> set[str]:
+    found: set[str] = set()
+    for outcome, output, recomputed, thrown_away in rows:
+        found |= thrown_away.keys() | ({RECOMPUTED} if recomputed else set())
+        if outcome == Outcome.ABORTED.value:
+            found.add(LEFT_IN_DECODE if output else LEFT_IN_PREFILL)
+    return found

@@ -138,6 +138,10 @@ def _body(told: Told, rng: random.Random) -> dict[str, object]:
     body["messages"] = [{"role": "user", "content": words[: 120 if told.kind == "leaves_decode" else 850]}]
     if told.kind == "stop":
         body |= {"stop": LETTERS, "max_tokens": 400}
+    if told.kind == "several":  # greedy, it goes in circles: drafts are accepted, and a string ends within a step
+        allowed = [1 + ord(letter) - ord("!") for letter in LETTERS]  # tokens are bytes in their order, after <eos>
+        body |= {"temperature": 0.0, "min_tokens": rng.randint(12, 24), "max_tokens": 60}
+        body |= {"stop": LETTERS, "allowed_token_ids": allowed}
     if told.kind == "token":
         body |= {"stop_token_ids": list(range(30)), "min_tokens": 2}  # a tenth of all there are
     if told.kind in {"stream", "leaves_decode"}:

@@ -6,11 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from inferwatt.records import Outcome, Tier
+from inferwatt.records import Ending, Outcome, Tier
 from tests.real.children import AgentProcess
 from tests.real.ledgers import assert_conserved
 from tests.real.pages import samples, total, wait_for
-from tests.vllm.books import Kept, assert_endings, assert_found, assert_law, assert_told, by_reason, kept, summed
+from tests.vllm.books import (
+    LEFT_IN_DECODE,
+    LEFT_IN_PREFILL,
+    RECOMPUTED,
+    Kept,
+    assert_endings,
+    assert_found,
+    assert_law,
+    assert_told,
+    happened,
+    kept,
+    seen,
+)
 from tests.vllm.load import Load, Told
 from tests.vllm.server import VllmProcess
 
@@ -27,6 +39,11 @@ MODES: dict[str, tuple[tuple[str, ...], bool]] = {
 USUAL = {"disconnect", "stop_string"}
 """Why tokens are thrown away where one step has ended before the next one is scheduled."""
 MORE = {"async": {"eos"}, "speculation": {"rejected_draft"}}
+WANTED = {mode: {LEFT_IN_PREFILL, LEFT_IN_DECODE, *USUAL} | MORE.get(mode, set()) for mode in MODES}
+WANTED["preemption"] |= {RECOMPUTED}
+WANTED["speculation"] = MORE["speculation"]  # with drafts a request may be done before its client leaves
+MOST_LOADS = 10
+"""What a run must have seen comes by chance, and more rarely on a busy machine: then more is asked."""
 
 
 def play(folder: Path, model: Path, mode: str, count: int = 56) -> tuple[list[Told], Kept, AgentProcess]:
@@ -37,9 +54,15 @@ def play(folder: Path, model: Path, mode: str, count: int = 56) -> tuple[list[To
         with VllmProcess(model, agent, *flags, is_async=is_async) as server:
             told = Load(server.url, count).run()
             assert_found(agent, told)
+            for seed in range(2, MOST_LOADS):
+                if seen(agent) >= WANTED[mode]:
+                    break
+                more = Load(server.url, count // 2, seed=seed).run()
+                assert_found(agent, more)
+                told += more
             page = samples(agent.url)
         assert agent.end() == 0, agent.err.read_text()
-    assert total(page, "inferwatt_records_dropped_total") == 0
+    assert {labels: value for (name, labels), value in page.items() if name == "inferwatt_records_dropped_total"} == {}
     assert total(page, "inferwatt_tier_energy_joules_total", tier=Tier.STEP_EXACT.value) > 0
     return told, kept(agent, recording), agent
 
@@ -53,13 +76,23 @@ def test_tokens_are_the_clients_own_and_joules_the_counters(mode: str, tiny_mode
     assert_law(found)
     assert_endings(found, told)
     assert_conserved(agent.ledger)
-    aborted = [row for rows in found.rows.values() for row in rows if row.outcome is Outcome.ABORTED]
     assert set(found.tiers) <= {Tier.STEP_EXACT, None}
-    if mode != "speculation":  # with drafts a request may be done before its client leaves
-        assert {bool(row.output_tokens) for row in aborted} == {False, True}
-        assert by_reason(found).keys() == USUAL | MORE.get(mode, set())
-    assert (summed(found, "recomputed_tokens") > 0) == (mode == "preemption")
-    assert (by_reason(found)["rejected_draft"] > 0) == (mode == "speculation")
+    assert WANTED[mode] <= happened(found) <= WANTED[mode] | WANTED["sync"]
+
+
+def test_what_a_step_gave_beyond_a_stop_string_is_no_output(tiny_model: Path, tmp_path: Path) -> None:
+    """With drafts that are accepted a string ends within a step: the tokens after it are wasted, no client's output."""
+    recording = tmp_path / "recording"
+    with AgentProcess(tmp_path, "--record", str(recording)) as agent:
+        with VllmProcess(tiny_model, agent, *MODES["speculation"][0]) as server:
+            told = Load(server.url, 40, at_once=4, kinds=("several",)).run()
+            assert_found(agent, told)
+        assert agent.end() == 0
+    found = kept(agent, recording)
+
+    assert_told(found, told)
+    assert_law(found)
+    assert Ending.STOP_STRING in {row.ending for rows in found.rows.values() for row in rows}
 
 
 def wait_for_answers(load: Load) -> None:
