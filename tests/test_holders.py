@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from inferwatt.engines.glance import Glance
 from inferwatt.engines.places import Found
 from inferwatt.engines.plugged import PluginSeen
 from inferwatt.engines.servers import Target, server_kinds
@@ -65,12 +66,12 @@ def test_the_listing_names_the_pod_where_there_is_one(capsys: pytest.CaptureFixt
     """As namespace/pod/container; a column that would be empty is not there."""
     target = Target("vllm:8000", "http://127.0.0.1:8000", "vllm")
     place = Place("chat", "vllm-0", "server")
-    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=False)
+    print_engines([Glance(target, "up")], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=False)
     assert "chat/vllm-0/server" in capsys.readouterr().out.splitlines()[1]
 
-    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": NOWHERE}, as_json=False)
+    print_engines([Glance(target, "up")], [], kinds=server_kinds(), places={"vllm:8000": NOWHERE}, as_json=False)
     assert "pod" not in capsys.readouterr().out.splitlines()[0]
-    print_engines([target], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=True)
+    print_engines([Glance(target, "up")], [], kinds=server_kinds(), places={"vllm:8000": place}, as_json=True)
     assert '"pod": "vllm-0"' in capsys.readouterr().out
 
 
@@ -89,14 +90,19 @@ def test_the_listing_says_why_what_is_missing_and_what_would_tell_more(capsys: p
         Target("ollama:11434", "http://127.0.0.1:11434", "ollama"),
     ]
     lacks = [Lack("ollama:11434 has no metrics page", "http://127.0.0.1:11434", "the SDK")]
-    print_engines(targets, lacks, kinds=server_kinds(), held={"vllm:8000": ("gpu-0", "gpu-1")}, as_json=False)
+    seen = [Glance(target, "up") for target in targets]
+    print_engines(seen, lacks, kinds=server_kinds(), held={"vllm:8000": ("gpu-0", "gpu-1")}, as_json=False)
 
     lines = capsys.readouterr().out.splitlines()
     assert "its process, and its own word" in lines[1]
     assert "gpu-0 gpu-1" in lines[1]
     assert "cannot map" in lines[2]
     assert lines[3] == "lacks: ollama:11434 has no metrics page (http://127.0.0.1:11434); fix: the SDK"
-    assert lines[5].startswith("more: vllm by its page tells sums; pip install 'inferwatt[vllm]'")
+    assert lines[4:] == [
+        "better: each request of vllm:8000 (step_exact) is told by: pip install 'inferwatt[vllm]'",
+        "better: each request of ollama:11434 (step_reconstructed) is told by: inferwatt gateway --upstream "
+        "http://127.0.0.1:11434",
+    ]
 
 
 def test_a_server_with_our_plugin_says_its_tier_and_needs_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,23 +110,34 @@ def test_a_server_with_our_plugin_says_its_tier_and_needs_no_advice(capsys: pyte
     target = Target("vllm:8000", "http://127.0.0.1:8000", "vllm")
     plugged = [EngineView("vllm:8000", "vllm", "9.9", "step_reconstructed")]
     absent = PluginSeen("p", 1, 2, "engine", Model("m"), "9.9", lacks_steps=("A.b", "C")).lacks("vllm:8000")
-    print_engines([target], absent, kinds=server_kinds(), plugged=plugged, as_json=False)
+    print_engines([Glance(target, "up")], absent, kinds=server_kinds(), plugged=plugged, as_json=False)
     lines = capsys.readouterr().out.splitlines()
 
     assert lines[2].startswith("lacks: vllm 9.9 has no A.b, C: step_exact is not possible")
     assert lines[3:] == ["plugin: vllm:8000 (vllm 9.9) tells its requests by the best tier step_reconstructed"]
-    print_engines([target], (), kinds=server_kinds(), plugged=plugged, as_json=True)
+    print_engines([Glance(target, "up")], (), kinds=server_kinds(), plugged=plugged, as_json=True)
     assert json.loads(capsys.readouterr().out)["tier"] == "step_reconstructed"
 
 
-def test_a_server_that_tells_its_steps_needs_no_advice(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_tells_its_steps_needs_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
     """Where it publishes is shown; one that does not gets the one flag that would give it."""
-    first, second = (Target(f"sglang:3000{n}", f"http://127.0.0.1:3000{n}", "sglang") for n in (0, 1))
+    seen = [Glance(Target(f"sglang:3000{n}", f"http://127.0.0.1:3000{n}", "sglang"), "up") for n in (0, 1)]
     passes = {"sglang:30000": ("ipc:///tmp/x.0",), "sglang:30001": ()}
-    print_engines([first], [], kinds=server_kinds(), passes=passes, as_json=False)
+    print_engines(seen[:1], [], kinds=server_kinds(), passes=passes, as_json=False)
     out = capsys.readouterr().out
     assert "steps: sglang:30000 tells what each did, at ipc:///tmp/x.0" in out
-    assert "more:" not in out
+    assert "--enable-forward-pass-metrics" not in out
 
-    print_engines([first, second], [], kinds=server_kinds(), passes=passes, as_json=False)
-    assert "more: sglang by its page tells sums; --enable-forward-pass-metrics" in capsys.readouterr().out
+    print_engines(seen, [], kinds=server_kinds(), passes=passes, as_json=False)
+    assert "steps: sglang:30001 does not tell what each did; start it with --enable-forward" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("state", ["down", "late", "other_kind"])
+def test_what_is_not_there_gets_no_advice(state: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that does not answer, or is of another kind, is shown as that; nothing would be better of it yet."""
+    target = Target("chat", "http://127.0.0.1:8000", "vllm")
+    print_engines([Glance(target, state)], [], kinds=server_kinds(), as_json=False)
+    out = capsys.readouterr().out
+
+    assert state.replace("_", " ") in out
+    assert "better" not in out

@@ -5,6 +5,7 @@ import pytest
 from inferwatt.books import Books
 from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
+from inferwatt.engines.servers import ServerConfig
 from inferwatt.engines.watch import TargetHealth
 from inferwatt.records import Device, Provenance
 from inferwatt.snapshot import Lack
@@ -54,13 +55,15 @@ def test_the_rooms_counts_become_metrics() -> None:
     assert books.values["inferwatt_scrape_failures_total"] == {("llamacpp:1", "page"): 2}
 
 
-def test_a_server_that_is_refused_is_lacking() -> None:
-    """Several servers behind one address, and a page without its metrics, are told; others' errors the search tells."""
+def test_a_server_that_is_not_read_is_lacking() -> None:
+    """Whatever is in the way is told; one that has ended is no lack, unless it is configured."""
     lack = Lack("several servers answer", "s: http://x", "name each pod")
-    states = ("replicas", "silent", "down", "up")
+    states = ("replicas", "silent", "no_metrics", "unreadable", "down", "up")
     targets = tuple(replace(TARGET, state=state, last_error=None if state == "up" else lack) for state in states)
 
-    assert server_lacks(ScraperHealth(targets, 0)) == (lack, lack)
+    configured = (ServerConfig(TARGET.name, TARGET.url),)
+    assert server_lacks(ScraperHealth(targets, 0)) == (lack,) * 4
+    assert server_lacks(ScraperHealth(targets, 0), configured) == (lack,) * 5
 
 
 def test_a_source_without_a_device_is_down() -> None:

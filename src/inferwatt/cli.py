@@ -254,6 +254,7 @@ def engines(config: Path | None, url: str, as_json: bool) -> None:
     from inferwatt import holders, listing
     from inferwatt.clock import SystemClock
     from inferwatt.engines.discover import discover_all
+    from inferwatt.engines.glance import glances
     from inferwatt.engines.places import Places
     from inferwatt.engines.sglang_sockets import published
     from inferwatt.settings import configuration
@@ -261,22 +262,25 @@ def engines(config: Path | None, url: str, as_json: bool) -> None:
 
     settings = configuration(config).value
     found = discover_all(settings.engines)
-    sources = discover_sources(settings.sources).sources if found.engines else ()
+    seen = glances(found.engines, settings.engines, SystemClock())
+    targets = [glance.target for glance in seen]
+    sources = discover_sources(settings.sources).sources if targets else ()
     try:
         places = Places(settings.engines.kubernetes)
-        looks = {target.name: places.look(target.pids) for target in found.engines}
+        looks = {target.name: places.look(target.pids) for target in targets}
         where = {name: look.place for name, look in looks.items()}
         proc_root = settings.sources.proc_root
-        held = holders.held(sources, found.engines, clock=SystemClock(), places=where, proc_root=proc_root)
+        held = holders.held(sources, targets, clock=SystemClock(), places=where, proc_root=proc_root)
         plugged, absent = listing.told_by_plugins(url)
-        lacks = (*found.lacks, *holders.lacks(looks, held), *absent)
+        by_look = (lack for glance in seen for lack in glance.lacks)
+        lacks = (*found.lacks, *by_look, *holders.lacks(looks, held), *absent)
         listing.print_engines(
-            found.engines,
-            lacks,
+            seen,
+            tuple(dict.fromkeys(lacks)),
             kinds=settings.engines.kinds,
             held=held,
             places=where,
-            passes={target.name: published(target) for target in found.engines},
+            passes={target.name: published(target) for target in targets},
             plugged=plugged,
             as_json=as_json,
         )

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from inferwatt.engines.glance import Glance
 from inferwatt.engines.plugged import VLLM
 from inferwatt.engines.servers import ServerKind, Target
 from inferwatt.errors import Unavailable
@@ -169,7 +170,7 @@ def print_left_out(lines: Sequence[str]) -> None:
 
 
 def print_engines(
-    engines: Sequence[Target],
+    engines: Sequence[Glance],
     lacks: Sequence[Lack],
     *,
     kinds: Mapping[str, ServerKind],
@@ -182,7 +183,7 @@ def print_engines(
     """Print the inference servers that were found and why, what they hold, what is missing, and what would tell more.
 
     Args:
-        engines: the servers.
+        engines: the servers, as one look found them.
         lacks: what keeps them from being metered in full.
         kinds: all kinds of server.
         held: by server, the accelerators that it holds; None where the machine has none.
@@ -192,37 +193,62 @@ def print_engines(
         as_json: one object a line, for programs.
     """
     if as_json:
-        rows = [
-            msgspec.to_builtins(e)
-            | {"accelerators": (held or {}).get(e.name), "place": msgspec.to_builtins((places or {}).get(e.name))}
-            | {
-                "passes": (passes or {}).get(e.name, ()),
-                "tier": next((p.tier for p in plugged if p.server == e.name), None),
-            }
-            for e in engines
-        ]
-        print_lines([*rows, *(msgspec.to_builtins(lack) for lack in lacks)])
+        _print_engine_lines(engines, lacks, held=held, places=places or {}, passes=passes or {}, plugged=plugged)
         return
     pods = {name: place for name, place in (places or {}).items() if place.pod}
-    columns = ("server", "address", "model", "found by", "processes", "accelerators", *(["pod"] if pods else []))
-    table = _table(*columns)
-    for engine in engines:
+    columns = ("server", "address", "state", "model", "found by", "processes", "accelerators")
+    table = _table(*columns, *(["pod"] if pods else []))
+    for seen in engines:
+        engine = seen.target
         pids = " ".join(map(str, sorted(engine.pids)))
         accelerators = "none here" if held is None else " ".join(held.get(engine.name, ())) or "cannot map"
-        row = (engine.name, engine.url, engine.model or UNKNOWN, engine.why or UNKNOWN, pids or UNKNOWN, accelerators)
+        cells = (seen.state.replace("_", " "), engine.model, engine.why, pids, accelerators)
+        row = (engine.name, engine.url, *map(_text, cells))
         table.add_row(*row, *([_pod(pods.get(engine.name))] if pods else []))
     _print(table, "no inference server found")
     _print_lacks(lacks)
-    published = {name: addresses for name, addresses in (passes or {}).items() if addresses}
-    for name, addresses in published.items():
-        click.echo(f"steps: {name} tells what each did, at {' '.join(addresses)}")
+    _print_better([seen.target for seen in engines if seen.is_one], kinds, passes or {}, plugged)
+
+
+def _print_engine_lines(
+    engines: Sequence[Glance],
+    lacks: Sequence[Lack],
+    *,
+    held: Mapping[str, tuple[str, ...]] | None,
+    places: Mapping[str, Place],
+    passes: Mapping[str, tuple[str, ...]],
+    plugged: Sequence[EngineView],
+) -> None:
+    tiers = {view.server: view.tier for view in plugged}
+    for seen in engines:
+        name = seen.target.name
+        row = msgspec.to_builtins(seen.target) | {"state": seen.state, "version": seen.version}
+        row |= {"accelerators": (held or {}).get(name), "place": msgspec.to_builtins(places.get(name))}
+        print_lines([row | {"passes": passes.get(name, ()), "tier": tiers.get(name)}])
+    print_lines(msgspec.to_builtins(lack) for lack in lacks)
+
+
+def _print_better(
+    engines: Sequence[Target],
+    kinds: Mapping[str, ServerKind],
+    passes: Mapping[str, tuple[str, ...]],
+    plugged: Sequence[EngineView],
+) -> None:
+    """Print by what servers are metered beyond their pages, and for the others the one command that would do it."""
     for view in plugged:
         click.echo(
             f"plugin: {view.server} ({view.kind} {view.version}) tells its requests by the best tier {view.tier}"
         )
-    told = {*published, *(view.server for view in plugged)}
-    for kind in sorted({engine.kind for engine in engines if engine.name not in told}):
-        click.echo(f"more: {kind} by its page tells sums; {kinds[kind].better}")
+    told = {view.server for view in plugged}
+    for engine in engines:
+        kind, addresses = kinds[engine.kind], passes.get(engine.name, ())
+        if addresses:
+            click.echo(f"steps: {engine.name} tells what each did, at {' '.join(addresses)}")
+        elif kind.steps_fix:
+            click.echo(f"steps: {engine.name} does not tell what each did; {kind.steps_fix}")
+        if engine.name not in told:
+            told_by = f"each request of {engine.name} ({kind.better_tier}) is told by"
+            click.echo(f"better: {told_by}: {kind.better_of(engine.url)}")
 
 
 def _pod(place: Place | None) -> str:

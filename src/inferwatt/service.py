@@ -227,7 +227,7 @@ class Agent:
         found = discover_engines(self._settings.engines)
         for target in found.engines:
             self._scraper.add(target)
-        self._search_lacks = (*found.lacks, *vitals.server_lacks(self.scraper_health()))
+        self._search_lacks = (*found.lacks, *vitals.server_lacks(self.scraper_health(), self._settings.engines.server))
 
     def wait(self, seconds: float | None = None) -> None:
         """Watch over the threads until `stop` is asked for, or for `seconds`."""

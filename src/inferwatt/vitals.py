@@ -8,7 +8,8 @@ from inferwatt import __version__
 from inferwatt.books import Books
 from inferwatt.engines.intake import InboxHealth
 from inferwatt.engines.scrape import ScraperHealth
-from inferwatt.engines.watch import REPLICAS, SILENT
+from inferwatt.engines.servers import ServerConfig
+from inferwatt.engines.watch import DOWN, NO_METRICS, REPLICAS, SILENT, UNREADABLE
 from inferwatt.export import estimated
 from inferwatt.export.exporter import OutletHealth
 from inferwatt.ledger.sqlite import Ledger
@@ -144,9 +145,20 @@ def _devices(found: Found) -> Iterator[str]:
         yield f"{' '.join(names)} ({known})"
 
 
-def server_lacks(health: ScraperHealth) -> tuple[Lack, ...]:
-    """Return why servers that answer are not read: nothing that the search for servers could have seen."""
-    return tuple(t.last_error for t in health.targets if t.last_error is not None and t.state in {REPLICAS, SILENT})
+def server_lacks(health: ScraperHealth, configured: Iterable[ServerConfig] = ()) -> tuple[Lack, ...]:
+    """Return why servers are not read; one that has ended is no lack, unless it is configured.
+
+    Args:
+        health: how each server is.
+        configured: those that are configured.
+    """
+    names = {server.name for server in configured}
+    told = {NO_METRICS, REPLICAS, SILENT, UNREADABLE}
+    return tuple(
+        t.last_error
+        for t in health.targets
+        if t.last_error is not None and (t.state in told or (t.state == DOWN and t.name in names))
+    )
 
 
 def resolutions(health: ScraperHealth) -> Mapping[str, int]:

@@ -81,14 +81,13 @@ def test_the_shards_of_tgi_are_found_by_their_launcher(proc: Path) -> None:
 
 
 def test_a_child_of_ollama_is_no_llamacpp_server(proc: Path) -> None:
-    """Ollama's llama-server children belong to it; Ollama itself lacks a page, and the SDK is pointed at."""
+    """Ollama's llama-server children belong to it, and it is found by itself."""
     llama = Server(v1_models=owned_by("llamacpp"), metrics="llamacpp:x 1\n")
     assert found("llamacpp", llama, proc, 31) == FoundEngines()
 
     ollama = found("ollama", Server(v1_models=owned_by("library")), proc, 30, port=11434)
     assert ollama.engines[0].name == "ollama:11434"
-    assert "no metrics page" in ollama.lacks[0].what
-    assert "SDK" in ollama.lacks[0].fix
+    assert ollama.lacks == ()
 
 
 @pytest.mark.parametrize(
@@ -106,13 +105,13 @@ def test_a_server_is_known_by_the_metrics_on_its_page(kind: str, port: int, page
     assert found(kind, Server(metrics="node_load1 1\n"), proc, port=port).engines == ()
 
 
-def test_trtllm_is_known_by_its_word_and_read_at_its_own_path(proc: Path) -> None:
-    """Its page is at /prometheus/metrics; without it, the option that is missing is named."""
+def test_trtllm_is_known_by_its_word(proc: Path) -> None:
+    """With its page at /prometheus/metrics, and without."""
     lacking = found("trtllm", Server(v1_models=owned_by("tensorrt_llm")), proc, port=8000)
     whole = Server(v1_models=owned_by("tensorrt_llm"), prometheus_metrics="trtllm_x 1\n")
 
-    assert "return_perf_metrics" in lacking.lacks[0].fix
-    assert not [lack for lack in found("trtllm", whole, proc, 41, port=8000).lacks if "metrics" in lack.what]
+    assert [engine.name for engine in lacking.engines] == ["trtllm:8000"]
+    assert found("trtllm", whole, proc, port=8000).engines
 
 
 def test_a_server_whose_metrics_are_off_is_a_lack_though_it_is_not_found(proc: Path) -> None:

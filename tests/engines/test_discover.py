@@ -2,14 +2,13 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from inferwatt.engines.candidates import MAX_CANDIDATES, FoundEngines, Smell, find
+from inferwatt.engines.candidates import MAX_LIKELY, FoundEngines, Smell, find
 from inferwatt.engines.discover import configured, discover_all
 from inferwatt.engines.fetch import Answer
 from inferwatt.engines.listeners import Listener
 from inferwatt.engines.servers import EnginesConfig, ServerConfig, Target, model_name, model_shape, server_kinds
 from inferwatt.errors import ConfigError, SourceRetry
 from inferwatt.records import Model
-from inferwatt.snapshot import Lack
 from tests.engines.servers import LOADING, FakeLlama
 
 PIDS = frozenset({7})
@@ -78,20 +77,14 @@ def test_a_server_that_is_loading_or_busy_is_believed_by_its_smell(answer: Answe
     assert Machine({8080: server}).find(sockets).engines == ()
 
 
-def test_metrics_that_are_off_are_a_lack_with_the_flag() -> None:
-    """The server is found all the same, and the user is told the one flag that is missing."""
-    server = FakeLlama()
-    server.answers["/metrics"] = Answer(501, b"", {})
-    found = Machine({8080: server}).find([Listener("127.0.0.1", 8080, PIDS)])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_asks_for_a_key_is_believed_by_its_smell(status: int) -> None:
+    """It is found, so that what it lacks can be said; not where nothing but the port speaks for it."""
+    server = other_server(Answer(status, b"", {}))
+    sockets = [Listener("127.0.0.1", 8080, PIDS)]
 
-    assert len(found.engines) == 1
-    assert found.lacks == (
-        Lack(
-            "llamacpp:8080 does not show its metrics",
-            "http://127.0.0.1:8080/metrics",
-            "start the server with --metrics",
-        ),
-    )
+    assert len(Machine({8080: server}, smelling={8080}).find(sockets).engines) == 1
+    assert Machine({8080: server}).find(sockets).engines == ()
 
 
 def test_a_server_of_another_user_is_found_and_what_cannot_be_seen_is_said() -> None:
@@ -102,13 +95,13 @@ def test_a_server_of_another_user_is_found_and_what_cannot_be_seen_is_said() -> 
 
 
 def test_the_meter_never_asks_itself_and_never_asks_many() -> None:
-    """Our own ports are left out, and at most eight candidates are asked two questions each."""
-    servers = {port: FakeLlama() for port in range(20_000, 20_030)}
+    """Our own ports are left out, and at most so many candidates are asked, a question each where it is enough."""
+    servers = {port: FakeLlama() for port in range(20_000, 20_100)}
     machine = Machine(servers, smelling={*servers, 9595, 9596})
     found = machine.find([Listener("127.0.0.1", port, PIDS) for port in (9595, 9596, *servers)])
 
-    assert len(found.engines) == len(machine.asked) == MAX_CANDIDATES
-    assert sum(len(server.asked) for server in servers.values()) == 2 * MAX_CANDIDATES
+    assert len(found.engines) == len(machine.asked) == MAX_LIKELY
+    assert sum(len(server.asked) for server in servers.values()) == MAX_LIKELY
 
 
 def test_configured_servers_come_first_and_are_not_found_twice() -> None:
@@ -157,7 +150,7 @@ def test_every_kind_of_server_says_where_it_was_tried() -> None:
     for kind in server_kinds().values():
         assert kind.tried
         assert bool(kind.inferences or (kind.prompt_tokens and kind.output_tokens)) is kind.has_metrics
-        assert kind.has_metrics or "SDK" in kind.better
+        assert kind.better_of("http://h:1").endswith(("http://h:1", "/v1", "[vllm]'", "(docs/sdk.md)"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import time
 from contextlib import closing
 
 import pytest
@@ -96,6 +97,17 @@ def test_a_late_answer_is_picked_up_and_asked_for_once() -> None:
 
     assert answer.body == PAGE
     assert len(server.questions) == 1
+
+
+def test_a_question_that_stands_is_only_looked_after() -> None:
+    """A server that hangs is waited for once: of 20 further looks none takes the others' time."""
+    with raw_server(http(PAGE), hold=True) as server, closing(HttpFetch(server.url, 1.0)) as fetch:
+        assert fetch.get("/metrics") is None
+        before = time.monotonic()
+        assert [fetch.get("/metrics") for _ in range(20)] == [None] * 20
+        spent_seconds = time.monotonic() - before
+
+    assert spent_seconds < 10
 
 
 def test_a_kept_connection_that_the_server_closed_is_opened_again() -> None:

@@ -139,12 +139,12 @@ def test_a_dead_server_is_looked_for_at_growing_intervals(bench: Bench) -> None:
     ],
 )
 def test_a_page_that_is_none_costs_no_tokens_and_is_said(bench: Bench, answer: Answer) -> None:
-    """Rows 11 and 12: garbage changes no total; after some of it the server is down; a good page heals it."""
+    """Rows 11 and 12: garbage changes no total; after some of it the server is unreadable; a good page heals it."""
     bench.server.output = 10
     bench.second()
     bench.server.answers["/metrics"] = answer
     bench.second(20)
-    assert bench.health.state == "down"
+    assert bench.health.state == "unreadable"
     assert bench.health.last_error is not None
     assert "llamacpp:8080" in bench.health.last_error.where
 

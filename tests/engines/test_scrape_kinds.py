@@ -192,7 +192,7 @@ def test_a_page_without_its_metrics_yet_is_silent_and_the_first_request_counts()
 def test_a_wrong_kind_is_never_metered_as_zeros() -> None:
     """Another program's page has none of vLLM's metrics: a failed scrape; a kind that may be silent says that it is."""
     other = "# TYPE node_load1 gauge\nnode_load1 0.5\n"
-    for kind, state in (("vllm", "down"), ("tgi", "silent")):
+    for kind, state in (("vllm", "unreadable"), ("tgi", "silent")):
         life = Life(kind)
         assert life.shows(other) == []
         assert life.health.state == state
@@ -206,7 +206,7 @@ def test_a_page_behind_a_key_says_so(status: int) -> None:
     life.shows("", status=status)
 
     assert life.health.last_error is not None
-    assert "without a key" in life.health.last_error.fix
+    assert "key_file" in life.health.last_error.fix
 
 
 def test_triton_tells_inferences_and_no_tokens() -> None:
@@ -222,7 +222,7 @@ def test_triton_tells_inferences_and_no_tokens() -> None:
 
 
 def test_ollama_is_known_by_its_models_and_counts_nothing() -> None:
-    """/api/ps names what is loaded; when it is unloaded its residency ends; for tokens the SDK is pointed at."""
+    """/api/ps names what is loaded; when it is unloaded its residency ends; for tokens the gateway is pointed at."""
     life = Life("ollama")
     life.server.answers["/api/version"] = Answer(200, b'{"version":"0.12.3"}', {})
     life.shows('{"models":[{"name":"llama3.2:latest","size_vram":5137025024}]}', path="/api/ps")
@@ -235,7 +235,7 @@ def test_ollama_is_known_by_its_models_and_counts_nothing() -> None:
     assert not [item for item in life.emitted if isinstance(item, Sums)]
     assert life.health.state == "no_metrics"
     assert life.health.last_error is not None
-    assert "SDK" in life.health.last_error.fix
+    assert life.health.last_error.fix == "inferwatt gateway --upstream http://127.0.0.1:9"
     assert "/metrics" not in life.server.asked
 
 

@@ -10,7 +10,7 @@ that one.
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -26,6 +26,8 @@ from inferwatt.snapshot import Lack
 OWN_PORTS = frozenset({9595, 9596})
 """The agent's and the gateway's: the meter does not meter itself."""
 PROBE_TIMEOUT_SECONDS = 0.3
+MAX_LIKELY = 64
+"""How many are asked that smell of a kind; and, below, that only have a usual port."""
 MAX_CANDIDATES = 8
 MODELS_PATH = "/v1/models"
 
@@ -75,13 +77,13 @@ def find(
     possible = [found for found, how in smelled if how is Smell.NONE and found.port in kind.ports]
     engines: list[Target] = []
     lacks: list[Lack] = []
-    for found in (*likely, *possible)[:MAX_CANDIDATES]:
+    for found in (*likely[:MAX_LIKELY], *possible[:MAX_CANDIDATES]):
         target = _target(kind_name, kind, found, proc, is_likely=found in likely)
         asks = fetch(target.url, PROBE_TIMEOUT_SECONDS)
         try:
             if _is_one(kind, asks, is_likely=found in likely):
                 engines.append(target)
-                lacks += _lacks(kind, target, found, asks)
+                lacks += process_lacks(target, found.pids)
         finally:
             asks.close()
     if likely and not engines and kind.signs and not kind.owned_by:
@@ -123,23 +125,25 @@ def _is_one(kind: ServerKind, asks: Fetch, *, is_likely: bool) -> bool:
         answer = _ask(asks, kind.models_path if kind.has_metrics else MODELS_PATH)
         if answer is None or (isinstance(answer, Answer) and _is_loading(kind, answer)):
             return is_likely
-        if isinstance(answer, Answer) and _is_owned(kind, answer):
+        if isinstance(answer, Answer) and owners(answer) & frozenset(kind.owned_by):
             return True
         if isinstance(answer, str):
             return False
+        if answer.status in {401, 403} and is_likely:
+            return True
     if kind.signs:
         answer = _ask(asks, kind.metrics_path)
         return isinstance(answer, Answer) and answer.status == 200 and _shows(kind, answer.body)
     return is_likely and not kind.owned_by and isinstance(_ask(asks, kind.models_path), Answer)
 
 
-def _is_owned(kind: ServerKind, answer: Answer) -> bool:
-    """Whether its list of models says who serves them."""
+def owners(answer: Answer) -> frozenset[str]:
+    """Return who serves the models of a list of models, by its own word; nobody where it is no such list."""
     try:
         models = listed_models(json.loads(answer.body)) if answer.status == 200 else ()
     except (ValueError, RecursionError):
-        return False
-    return any(model.get("owned_by") in kind.owned_by for model in models)
+        return frozenset()
+    return frozenset(str(model.get("owned_by", "")) for model in models)
 
 
 def _shows(kind: ServerKind, body: bytes) -> bool:
@@ -151,31 +155,20 @@ def _shows(kind: ServerKind, body: bytes) -> bool:
     return any(name.startswith(kind.signs) for name in names)
 
 
-def _lacks(kind: ServerKind, target: Target, found: Listener, asks: Fetch) -> Iterator[Lack]:
-    """What keeps a found server from being metered in full."""
-    if kind.has_metrics:
-        yield from _page_lacks(kind, target, asks)
-    else:
-        yield Lack(f"{target.name} has no metrics page: its tokens are not counted", target.url, kind.better)
-    if not found.pids:
-        yield Lack(f"the process of {target.name} cannot be seen", target.url, "run the agent as its user, or as root")
-    elif not target.pids:
-        what = (
-            f"the processes of {target.name} cannot be mapped: its port is only passed on, to a container or elsewhere"
-        )
-        yield Lack(what, target.url, 'name its accelerators: devices = ["gpu-0"] in [[engines.server]]')
+def process_lacks(target: Target, holders: Collection[int]) -> tuple[Lack, ...]:
+    """Return why a server's processes are not known, nothing where they are or its accelerators are named.
 
-
-def _page_lacks(kind: ServerKind, target: Target, asks: Fetch) -> Iterator[Lack]:
-    where = target.url + kind.metrics_path
-    answer = _ask(asks, kind.metrics_path)
-    if isinstance(answer, str):
-        yield Lack(f"{target.name} does not show its metrics: {answer}", where, kind.metrics_off_fix)
-    elif answer is not None and answer.status in {404, 501}:
-        yield Lack(f"{target.name} does not show its metrics", where, kind.metrics_off_fix)
-    elif answer is not None and answer.status != 200 and not _is_loading(kind, answer):
-        what = f"{target.name}'s metrics page answers {answer.status}"
-        yield Lack(what, where, "let the agent read it without a key")
+    Args:
+        target: the server; where it is of this machine.
+        holders: who holds its socket, as far as that can be seen.
+    """
+    if target.pids or target.devices:
+        return ()
+    if not holders:
+        what = f"the process of {target.name} cannot be seen"
+        return (Lack(what, target.url, "run the agent as its user, or as root"),)
+    what = f"the processes of {target.name} cannot be mapped: its port is only passed on, to a container or elsewhere"
+    return (Lack(what, target.url, 'name its accelerators: devices = ["gpu-0"] in [[engines.server]]'),)
 
 
 def _ask(asks: Fetch, path: str) -> Answer | str | None:

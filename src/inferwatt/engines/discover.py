@@ -35,10 +35,11 @@ def discover_all(settings: EnginesConfig, entries: Iterable[EntryPoint] | None =
     addresses = {_place(target.url) for target in engines.values()}
     lacks: list[Lack] = []
     for found in _all_found(settings, entries) if settings.discover else ():
-        new = [target for target in found.engines if _place(target.url) not in addresses]
+        known = frozenset(addresses)
+        new = [target for target in found.engines if _place(target.url) not in known]
         engines |= {target.name: target for target in new if target.name not in engines}
         addresses |= {_place(target.url) for target in new}
-        lacks += found.lacks
+        lacks += (lack for lack in found.lacks if _place(lack.where) not in known)
     return FoundEngines(tuple(engines.values()), tuple(lacks))
 
 
@@ -78,7 +79,7 @@ def configured(settings: EnginesConfig) -> tuple[Target, ...]:
             raise ConfigError(f"two servers are named {server.name!r}", where=f"{where}.name", fix="name each once")
         names.add(server.name)
     return tuple(
-        Target(s.name, s.url, s.kind, s.model, devices=s.devices, why="it is configured", passes=s.passes)
+        Target(s.name, s.url, s.kind, s.model, frozenset(), s.devices, "it is configured", s.passes, s.key_file)
         for s in settings.server
     )
 

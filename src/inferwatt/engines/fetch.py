@@ -21,6 +21,7 @@ from inferwatt.timed import TimedReader
 
 GIVE_UP_SECONDS = 60.0
 _CHUNK_BYTES = 65536
+_MOST_KEY_CHARACTERS = 4096
 _HEADERS = {"Accept": "text/plain;version=0.0.4, application/json;q=0.9, */*;q=0.1", "Accept-Encoding": "identity"}
 
 
@@ -65,9 +66,9 @@ class _Timed(http.client.HTTPResponse):
 
 
 class HttpFetch:
-    """Ask one server over one kept-alive connection."""
+    """Ask one server over one kept-alive connection; with the key in a file, where it asks for one."""
 
-    def __init__(self, url: str, timeout_seconds: float) -> None:
+    def __init__(self, url: str, timeout_seconds: float, key_file: str = "") -> None:
         if not is_address(url):
             raise ConfigError(f"{url!r} is not the address of a server", where="engines", fix="http://HOST:PORT")
         parts = urlsplit(url)
@@ -75,6 +76,7 @@ class HttpFetch:
         self._url = url
         self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
+        self._key_file = key_file
         self._http = connection(parts.hostname or "", parts.port, timeout=timeout_seconds)
         self._http.response_class = type("_TimedAnswer", (_Timed,), {"seconds": timeout_seconds})
         self._asked: tuple[str, float] | None = None
@@ -115,12 +117,23 @@ class HttpFetch:
         if self._asked is None:
             if self._http.sock is not None:
                 self._http.sock.settimeout(self._timeout_seconds)  # the answer before may have left it little
-            self._http.request("GET", self._prefix + path, headers=_HEADERS)
+            self._http.request("GET", self._prefix + path, headers=_HEADERS | self._key())
             self._asked = (path, time.monotonic())
+
+    def _key(self) -> dict[str, str]:
+        """Return the header with the key: read anew each time, so that it can be changed."""
+        if not self._key_file:
+            return {}
+        try:
+            with open(self._key_file, encoding="ascii") as file:
+                return {"Authorization": f"Bearer {file.readline(_MOST_KEY_CHARACTERS).strip()}"}
+        except (OSError, UnicodeDecodeError) as exc:
+            what = f"its key cannot be read: {getattr(exc, 'strerror', None) or 'no plain text'}"
+            raise SourceRetry(what, where=self._key_file, fix="correct key_file in [[engines.server]]") from exc
 
     def _answer(self) -> Answer | None:
         asked = self._asked
-        if asked is not None and not self._readable():
+        if asked is not None and not self._readable(asked[1] + self._timeout_seconds - time.monotonic()):
             if time.monotonic() - asked[1] > GIVE_UP_SECONDS:
                 raise TimeoutError(f"not answered within {GIVE_UP_SECONDS:.0f} s")
             return None
@@ -135,9 +148,10 @@ class HttpFetch:
             whole = whole and is_end
         return Answer(response.status, raw, headers, whole)
 
-    def _readable(self) -> bool:
+    def _readable(self, seconds: float) -> bool:
+        """Whether an answer has begun; a question that was asked long ago is only looked after."""
         sock = self._http.sock
-        return sock is None or bool(select.select([sock], [], [], self._timeout_seconds)[0])
+        return sock is None or bool(select.select([sock], [], [], max(seconds, 0.0))[0])
 
     def _read(self, response: http.client.HTTPResponse) -> tuple[bytes, bool]:
         """Read at most one byte more than the cap, within the time-out; (bytes, whether that was all)."""

@@ -15,7 +15,7 @@ from inferwatt.engines.listeners import pids_behind
 from inferwatt.engines.places import Places
 from inferwatt.engines.servers import EnginesConfig, Target
 from inferwatt.engines.sglang_reader import PassesHealth, PassReader
-from inferwatt.engines.watch import Emitted, EngineSeen, ServerWatch, TargetHealth
+from inferwatt.engines.watch import Emitted, EngineSeen, ServerWatch, TargetHealth, fetch_of
 from inferwatt.records import Place
 from inferwatt.units import nanoseconds, seconds
 
@@ -66,7 +66,7 @@ class Scraper:
         """Scrape one more server from now on; one that is already scraped under that name is left as it is."""
         with self._lock:
             if target.name not in self._watches:
-                asks = self._fetch(target.url, self._settings.timeout_seconds)
+                asks = fetch_of(target, self._settings.timeout_seconds, self._fetch)
                 period_ns = nanoseconds(self._settings.scrape_seconds)
                 kind = self._settings.kinds[target.kind]
                 watch = ServerWatch(target, kind, asks, self._emit, period_ns, self._find_pids, self._find_place)

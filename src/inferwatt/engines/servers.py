@@ -36,7 +36,9 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics_path: str = "/metrics"
     has_metrics: bool = True
     metrics_off_fix: str = "turn the server's metrics on"
-    better: str = "tell single requests by the SDK (docs/sdk.md)"
+    better: str = "inferwatt gateway --upstream {url}"
+    better_tier: str = "step_reconstructed"
+    steps_fix: str = ""
     loading: str = ""
     start_header: str = ""
     significant_digits: int = 0
@@ -54,6 +56,10 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_token_seconds: tuple[str, ...] = ()
     inter_token_seconds: tuple[str, ...] = ()
     queue_seconds: tuple[str, ...] = ()
+
+    def better_of(self, url: str) -> str:
+        """Return the one command or setting by which a server of this kind, at `url`, is metered better."""
+        return self.better.replace("{url}", url)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -99,6 +105,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `model` names its model where the server cannot; `kind` is a table of servers.toml. `devices` are the accelerators
     that it runs on, where its processes cannot be seen on them (a container without the host's process numbers).
     `passes` are the addresses at which it publishes its forward passes, where its processes cannot be seen.
+    `key_file` holds the key that its metrics page asks for.
     """
 
     name: str
@@ -107,6 +114,7 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str = ""
     devices: tuple[str, ...] = ()
     passes: tuple[str, ...] = ()
+    key_file: str = ""
 
 
 class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +161,7 @@ class Target:
     devices: tuple[str, ...] = ()
     why: str = ""
     passes: tuple[str, ...] = ()
+    key_file: str = ""
 
 
 @cache

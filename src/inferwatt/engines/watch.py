@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from inferwatt.engines.counters import Counters, Delta, Growth
 from inferwatt.engines.epochs import Epochs
-from inferwatt.engines.fetch import Answer, Fetch
+from inferwatt.engines.fetch import Answer, Fetch, HttpFetch
 from inferwatt.engines.pages import MAX_BODY_BYTES, Page, read_page
 from inferwatt.engines.roster import EngineSeen, Roster, Said
 from inferwatt.engines.servers import ServerKind, Target, loaded_models
 from inferwatt.engines.trees import processes_of
-from inferwatt.errors import InferwattError, SourceGone, SourceRetry
+from inferwatt.errors import InferwattError, RecordRejected, SourceGone, SourceRetry
 from inferwatt.records import NOWHERE, Event, Place, Sums
 from inferwatt.snapshot import Lack
 from inferwatt.units import NS_PER_SECOND
@@ -26,14 +26,22 @@ DOWN = "down"
 NO_METRICS = "no_metrics"
 SILENT = "silent"
 REPLICAS = "replicas"
+UNREADABLE = "unreadable"
 UNSEEN = "unseen"
 
 _LOOK_AGAIN_NS = 10 * NS_PER_SECOND
 _PROBE_AGAIN_NS = 60 * NS_PER_SECOND
-_FAILURES_UNTIL_DOWN = 3
+_FAILURES_UNTIL_SAID = 3
 
 
 Emitted = Sums | Event | EngineSeen
+
+
+def fetch_of(target: Target, timeout_seconds: float, fetch: Callable[[str, float], Fetch] = HttpFetch) -> Fetch:
+    """Return what asks a server: by its key, where it has one."""
+    if target.key_file:
+        return HttpFetch(target.url, timeout_seconds, target.key_file)
+    return fetch(target.url, timeout_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +49,8 @@ class TargetHealth:
     """How one server is, and how its pages were.
 
     `state` is up, busy (it has our question and works), no_metrics (it answers, but has no page, or its page is off),
-    silent (its page has none of its metrics yet), replicas (several servers answer: refused), loading, down or unseen.
+    silent (its page has none of its metrics yet), replicas (several servers answer: refused), loading, down (nobody
+    listens), unreadable (somebody does, and gives no page that can be read) or unseen.
     `resolution_tokens` is the step in which its counters move: counts that differ by less do not disagree.
     """
 
@@ -127,13 +136,14 @@ class ServerWatch:
         return answer.status == 503 and bool(self._kind.loading) and self._kind.loading.encode() in answer.body
 
     def _failed(self, exc: InferwattError, now_ns: int) -> None:
-        """Count a failure; after some in a row the server is down, and looked for less and less often."""
+        """Count a failure; after some in a row that is how the server is, and it is asked less and less often."""
         self._failed_in_a_row += 1
-        is_down = self._failed_in_a_row >= _FAILURES_UNTIL_DOWN or not self._health.is_up
+        where = self._target.url + self._kind.metrics_path if isinstance(exc, RecordRejected) else exc.where
+        is_so = self._failed_in_a_row >= _FAILURES_UNTIL_SAID or not self._health.is_up
         self._note(
             failures=self._health.failures + 1,
-            state=DOWN if is_down else self._health.state,
-            last_error=self._lack(exc.what, exc.where, exc.fix),
+            state=UNREADABLE if is_so else self._health.state,
+            last_error=self._lack(exc.what, where, exc.fix),
         )
         self.due_ns = now_ns + min(
             self._period_ns << min(self._failed_in_a_row - 1, 10), max(_LOOK_AGAIN_NS, self._period_ns)
@@ -155,7 +165,8 @@ class ServerWatch:
             raise SourceRetry(f"it answers {answer.status}", where=where, fix="look at the server's log")
         self._failed_in_a_row = 0
         self._introduce(now_ns, loaded_models(_decoded(answer)), "it says that it is loaded")
-        lack = self._lack(f"{self._target.kind} counts no tokens on any page", where, self._kind.better)
+        fix = self._kind.better_of(self._target.url)
+        lack = self._lack(f"{self._target.kind} counts no tokens on any page", where, fix)
         self._note(state=NO_METRICS, last_error=lack)
         self.due_ns = now_ns + max(_LOOK_AGAIN_NS, self._period_ns)
 
@@ -168,7 +179,8 @@ class ServerWatch:
             self._note(state=NO_METRICS)
             return
         if answer.status != 200:
-            fix = "let the agent read it without a key" if answer.status in {401, 403} else "look at the server's log"
+            is_closed = answer.status in {401, 403}
+            fix = "its key into a file: key_file in [[engines.server]]" if is_closed else "look at the server's log"
             raise SourceRetry(f"the metrics page answers {answer.status}", where=where, fix=fix)
         page = read_page(
             answer.body,
