@@ -1,12 +1,14 @@
 """What the last calls have used, by the id that their clients got; each tenant reads its own."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from inferwatt.answering.figures import figure
+from inferwatt.answering.figures import figure, head
 from inferwatt.answering.provisional import provisional
 from inferwatt.answering.usage import NOTHING
+from inferwatt.delivery import FINAL_WITHIN_NS
 from inferwatt.handle import RequestHandle
 
 MOST_KNOWN = 4096
@@ -31,4 +33,14 @@ class Recent:
         known = self._calls.get((tenant, name))
         if not isinstance(known, RequestHandle):
             return known
+        if _stays_unknown(known):
+            return {**head(name, url=url), "final": True, "state": "unknown"}
         return figure(name, provisional(known.energy(), (), NOTHING), url=url)
+
+
+def _stays_unknown(handle: RequestHandle) -> bool:
+    """Whether nobody will ever say its joules: none were read, or its agent has not spoken of it for too long."""
+    said = handle.last_energy
+    if said is not None:
+        return said.final and not said.parts
+    return handle.end_ns is not None and handle.end_ns < time.monotonic_ns() - FINAL_WITHIN_NS

@@ -19,7 +19,14 @@ RECENT_SECONDS = RECENT_NS / NS_PER_SECOND
 
 
 class Desk(Delivery):
-    """Tells the agent of calls, and says whether it is there."""
+    """Tells the agent of calls, and says whether it is there; it is connected before the first call comes."""
+
+    last_retry_seconds = 2.0
+
+    def _turn(self) -> None:
+        if self._link is None:
+            self._connect()
+        super()._turn()
 
     @property
     def is_heard(self) -> bool:
