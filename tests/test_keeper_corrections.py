@@ -11,6 +11,7 @@ from tests.desk import MS, SECOND, SERVER, Desk, ended
 
 CORRECTIONS = "inferwatt_corrections_joules_total"
 ENERGY = "inferwatt_energy_joules_total"
+CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def told_late(desk: Desk, late_seconds: float) -> None:
@@ -24,7 +25,7 @@ def told_late(desk: Desk, late_seconds: float) -> None:
             desk.metering.feed(step)
         else:
             late.append(step)
-    desk.say(ended("r", begin_ns, begin_ns + 2 * SECOND))
+    desk.say(ended("r", begin_ns, begin_ns + 2 * SECOND, traceparent=CALLER))
     desk.live(late_seconds)
     for step in late:
         desk.metering.feed(step)
@@ -87,6 +88,20 @@ def test_a_row_that_waits_for_the_disk_is_corrected_in_place() -> None:
     assert joules(row) == pytest.approx(200, abs=11)
     assert [len(batch.rows) for batch in desk.disk.batches if batch.rows] == [1]
     assert [energy.energy_uj for energy in desk.told.energies if energy.final] == [row.energy.energy_uj]
+
+
+def test_exporters_are_handed_the_correction_with_its_callers_span() -> None:
+    """The request as it was first, then what replaces it: the ledger does not keep the caller's span, we do."""
+    handed: list[RequestRow] = []
+    clock = FakeClock(monotonic_ns=100 * SECOND)
+    desk = Desk(clock, store=memory_ledger(clock), on_kept=handed.extend)
+    desk.live(3)
+    told_late(desk, 3)
+
+    first, second = handed
+    assert (first.corrects, second.corrects) == (None, 1)
+    assert first.request.traceparent == second.request.traceparent == CALLER
+    assert joules(second) == pytest.approx(200, abs=11)
 
 
 def test_a_correction_without_a_ledger_harms_nobody() -> None:

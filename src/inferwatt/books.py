@@ -12,14 +12,13 @@ from inferwatt.export import estimated
 from inferwatt.export.catalog import CACHE_NONE, CACHE_READ, CATALOG, DECODE, IDLE_RESIDENT, PREFILL, Kind
 from inferwatt.folding import Names
 from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
-from inferwatt.snapshot import Exemplar, HistogramValue, Labels
+from inferwatt.snapshot import EXEMPLAR_ID_CHARACTERS, Exemplar, HistogramValue, Labels
 from inferwatt.tallies import accounts_of, wasted_by_reason
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
 from inferwatt.waits import passed_on, with_observed, with_one
 
 _PARTS = "inferwatt_request_part_energy_joules_total"
-_MAX_REQUEST_ID_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +197,7 @@ class Books:
             self._energy_histograms(request, energy, (model, server, energy.provenance.value), end_unix_seconds)
 
     def _energy_histograms(self, request: Request, energy: RequestEnergy, labels: Labels, unix_seconds: float) -> None:
-        name = (request.response_id or request.request)[:_MAX_REQUEST_ID_CHARACTERS]
+        name = (request.response_id or request.request)[:EXEMPLAR_ID_CHARACTERS]
         value = joules(energy.energy_uj)
         exemplar = Exemplar(value, unix_seconds, name, request.trace_id)
         self.observe("inferwatt_request_energy_joules", labels, value, exemplar)

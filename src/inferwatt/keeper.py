@@ -280,7 +280,7 @@ class Keeper:
         if self._store is None or self._try_commit(self._store):
             kept, self._pending = self._pending, Pending()
             self._telling.settled(kept.settled)
-            self._on_kept(kept.rows)
+            self._on_kept([*kept.rows, *kept.corrections])
         self.snapshot = self._showing.snapshot(self._clock.unix_ns())
 
     def _try_commit(self, store: Store) -> bool:

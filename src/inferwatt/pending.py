@@ -71,7 +71,8 @@ class Pending:
             if kept is None or len(self.corrections) >= MAX_ROWS:
                 yield energy
             else:
-                self.corrections.append(replace(kept, energy=energy, corrects=kept.seq, seq=None))
+                called = replace(kept.request, traceparent=request.traceparent)  # the ledger does not keep it
+                self.corrections.append(replace(kept, request=called, energy=energy, corrects=kept.seq, seq=None))
 
     def _corrects_waiting(self, request: Request, energy: RequestEnergy) -> bool:
         for rows in (self.corrections, self.rows):

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 Labels = tuple[str, ...]
 """Label values, in the order in which the catalogue names the labels of the family."""
+EXEMPLAR_ID_CHARACTERS = 64
+"""Of a request's name as an exemplar has it: the answer's id, else the internal one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferwatt.export.catalog import CATALOG
 from inferwatt.export.datadog_owed import OLDEST_SECONDS, Owed, Series, distributions, gauges, tag, tags_of, told_names
+from inferwatt.snapshot import Snapshot
 
 from .figures import ENERGY, LIVE, row, snapshot
-
-from inferwatt.snapshot import Snapshot  # isort: skip
 
 JOULES = "inferwatt.energy_joules.count"
 COUNTED = "inferwatt_energy_joules_total"
@@ -104,7 +104,7 @@ def test_gauges_and_what_is_known_of_things() -> None:
 def test_a_request_is_told_as_the_page_counts_it() -> None:
     """Joules, and joules per output token where that family is shown; a model beyond the limit is folded."""
     page = snapshot(requests=1)
-    shown = list(distributions(row("a"), page))
+    shown = list(distributions(row("a"), page, {}))
     histogram = page.histograms["inferwatt_request_energy_joules"]
     folded = replace(
         page,
@@ -116,9 +116,10 @@ def test_a_request_is_told_as_the_page_counts_it() -> None:
     assert shown == [
         Series("inferwatt.request_energy_joules", ("model_name:m/8B", "server:vllm:8000", "provenance:measured"), 3.0)
     ]
-    assert [each.tags[0] for each in distributions(row("a", model="new"), folded)] == ["model_name:__other__"]
-    assert list(distributions(row("a"), replace(page, histograms={}))) == []
-    assert list(distributions(replace(row("a"), energy=None), page)) == []
+    assert [each.tags[0] for each in distributions(row("a", model="new"), folded, {})] == ["model_name:__other__"]
+    assert list(distributions(row("a"), replace(page, histograms={}), {})) == []
+    assert list(distributions(replace(row("a"), energy=None), page, {})) == []
+    assert list(distributions(replace(row("a"), corrects=7), page, {})) == []
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_hostile_names_stay_one_tag(text: str, expected: str) -> None:
 
 def test_an_empty_label_is_no_tag() -> None:
     """As in Prometheus, an empty label is one that is not there."""
-    assert tags_of(("model_name", "server"), ("", "s")) == ("server:s",)
+    assert tags_of(CATALOG["inferwatt_output_tokens_total"], ("", "s"), {}) == ("server:s",)
 
 
 def test_names_are_what_datadog_takes() -> None:

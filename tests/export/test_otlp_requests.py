@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from inferwatt.export.otlp_requests import Context, attributes_of, context_of
+from inferwatt.export.otlp_requests import Context, attributes_of, context_of, context_of_row, key_of
 from inferwatt.records import UNKNOWN_TENANT, Request
 from inferwatt.spans.decoding import Span
 from inferwatt.spans.genai import Reader, Said
@@ -49,6 +49,21 @@ def test_a_name_that_could_be_a_traces_is_its_trace() -> None:
     """Who called with a trace's id as the name finds the span there."""
     assert context_of(replace(REQUEST, trace_id=TRACE)).trace_id == int(TRACE, 16)
     assert context_of(replace(REQUEST, trace_id="chatcmpl-1")) == context_of(REQUEST)
+
+
+def test_a_correction_is_a_span_below_its_requests() -> None:
+    """It has an id of its own, in the same trace; nothing that a sum over requests would count again."""
+    first = replace(row("r1"), request=replace(REQUEST, traceparent=f"00-{TRACE}-{SPAN}-01", prompt_tokens=12))
+    second = replace(first, energy=row("r1", 5_000_000).energy, corrects=7)
+    above, below = context_of_row(first), context_of_row(second)
+    found = attributes_of(second, "vllm")
+
+    assert above == context_of(first.request)
+    assert (below.trace_id, below.parent_id, below.is_sampled) == (above.trace_id, above.span_id, True)
+    assert len({above.span_id, below.span_id, context_of_row(replace(second, corrects=8)).span_id}) == 3
+    assert len({key_of(first), key_of(second)}) == 2
+    assert (found["inferwatt.corrected.energy_joules"], found["inferwatt.state"]) == (5.0, "corrected")
+    assert {"inferwatt.energy_joules", "gen_ai.usage.input_tokens"} & found.keys() == set()
 
 
 def test_what_is_not_known_is_not_said() -> None:

@@ -14,12 +14,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 AGENT = 'namespace="inferwatt",pod="inferwatt-x",container="agent"'
 SERVER = 'namespace="llm",pod="vllm-0",container="server"'
 SERIES = {
-    f'inferwatt_energy_joules_total{{server="vllm:8000",instance="a",{AGENT},provenance="measured"}}': "0+30000x130",
-    f'inferwatt_server_info{{server="vllm:8000",instance="a",{SERVER}}}': "1+0x130",
+    f'inferwatt_energy_joules_total{{server="vllm:8000",instance="a",{SERVER},provenance="measured"}}': "0+30000x130",
+    'inferwatt_energy_joules_total{server="",instance="a",provenance="measured"}': "0+30000x130",
+    f'inferwatt_device_energy_joules_total{{instance="a",{AGENT},provenance="measured"}}': "0+60000x130",
     'tenant:inferwatt_power_watts:rate1h{tenant="a",provenance="measured"}': "30+0x130",
     'tenant:inferwatt_power_watts:rate1h{tenant="b",provenance="measured"}': "10+0x130",
 }
-"""A server of 1,000 W in a pod that is not the agent's, and two tenants."""
+"""A server of 1,000 W in a pod that is not the agent's, as much that is nobody's, and two tenants."""
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -133,6 +134,40 @@ def test_buckets_are_those_of_the_page(protocol: str, tmp_path: Path) -> None:
     assert list(last.explicit_bounds[:6]) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
     assert last.bucket_counts[5] == 4
     assert not last.HasField("min")
+
+
+def test_an_exemplar_points_at_its_requests_span(tmp_path: Path) -> None:
+    """A new one comes once, with the ids of the span that came beside it, and the request's own."""
+    with collecting(tmp_path) as collector:
+        exporter = opened(collector.endpoint("http"))
+        for second in (1, 11):
+            told_at(exporter, second, 0, 1_000, *(["r1"] if second == 1 else []))
+        exporter.close()
+        wait_until(lambda: len(collector.came.points("inferwatt.request.energy")) == 2 and collector.came.spans)
+        first, last = collector.came.points("inferwatt.request.energy")
+        (span,) = collector.came.spans
+    (exemplar,) = first.exemplars
+
+    assert list(last.exemplars) == []
+    assert (exemplar.trace_id, exemplar.span_id) == (span.trace_id, span.span_id)
+    assert (exemplar.as_double, exemplar.time_unix_nano) == (3.0, 1_800_000_000 * SECOND_NS)
+    assert [each.value.string_value for each in exemplar.filtered_attributes] == ["r1"]
+
+
+def test_a_correction_is_a_span_of_its_own(tmp_path: Path) -> None:
+    """Below its request's, at its end, with the joules that stand now."""
+    with collecting(tmp_path) as collector:
+        exporter = opened(collector.endpoint("grpc"), protocol="grpc")
+        first = row("r1")
+        second = replace(first, energy=row("r1", 5_000_000).energy, corrects=1)
+        exporter.export(Batch(START_NS, snapshot(), [first, second]))
+        exporter.close()
+        wait_until(lambda: len(collector.came.spans) == 2)
+        request, correction = collector.came.spans
+
+    assert (correction.trace_id, correction.parent_span_id) == (request.trace_id, request.span_id)
+    assert (correction.name, told(correction)["inferwatt.corrected.energy_joules"]) == ("energy correction m/8B", 5.0)
+    assert correction.start_time_unix_nano == correction.end_time_unix_nano == request.end_time_unix_nano
 
 
 @pytest.mark.parametrize("awaited", [["--await-metric", "^hw.power$"], ["--await-span", "^inference m/8B$"]])

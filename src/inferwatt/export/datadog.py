@@ -15,6 +15,7 @@ from inferwatt.errors import ConfigError, Unavailable
 from inferwatt.export.datadog_api import SeriesApi, series_url
 from inferwatt.export.datadog_owed import Interval, Owed, Series, distributions, gauges, tag
 from inferwatt.export.exporter import About, Batch, Exporter, ExportRetry
+from inferwatt.export.places import places_of
 from inferwatt.export.settings import DatadogConfig, ExportConfig
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.snapshot import Snapshot
@@ -100,10 +101,11 @@ class Dogstatsd:
                 interval.forget(series.name, labels)
 
     def _tell_requests(self, rows: Iterable[RequestRow], snapshot: Snapshot) -> None:
+        places = places_of(snapshot)
         found = (
             (series, (row.request.producer, row.request.request, series.name))
             for row in rows
-            for series in distributions(row, snapshot)
+            for series in distributions(row, snapshot, places)
         )
         for packet in self._packets(each for each in found if each[1] not in self._told):
             self._send(self._statsd.distribution, packet)

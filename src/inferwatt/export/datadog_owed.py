@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 
 from inferwatt.export.catalog import CATALOG, Kind, Metric
 from inferwatt.export.metric import MICRO
+from inferwatt.export.places import LABELS as PLACE
+from inferwatt.export.places import Places, place_of, places_of
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import FOLDED_TENANT
 from inferwatt.snapshot import Labels, Snapshot
@@ -26,8 +28,13 @@ from inferwatt.snapshot import Labels, Snapshot
 OLDEST_SECONDS: Final = 3600 - 60
 """Datadog refuses what is more than an hour old; a minute is left for the way."""
 LONGEST_TAG: Final = 200
-RENAMED: Final = {"version": "release"}
-"""Labels that mean something else as a tag: `version` is that of the service, to all of Datadog."""
+RENAMED: Final = {
+    "version": "release",
+    "namespace": "kube_namespace",
+    "pod": "pod_name",
+    "container": "kube_container_name",
+}
+"""Labels that would mean something else as a tag (`version`: the service's), or that Datadog calls otherwise."""
 _PREFIX: Final = "inferwatt_"
 _NO_TAG: Final = re.compile(r"[^\w\-:/.]")
 """What a tag may not hold becomes an underscore, as in Datadog's own clients."""
@@ -45,10 +52,14 @@ class Series(NamedTuple):
 
 @dataclass(slots=True)
 class Interval:
-    """What counters gained in the `seconds` before `end_unix_seconds`, by Datadog's name and our labels."""
+    """What counters gained in the `seconds` before `end_unix_seconds`, by Datadog's name and our labels.
+
+    `places` is where servers ran then.
+    """
 
     end_unix_seconds: int
     seconds: int
+    places: Places = field(default_factory=dict)
     gained: dict[str, dict[Labels, float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -57,9 +68,9 @@ class Interval:
     def series(self) -> Iterator[tuple[Labels, Series]]:
         """Yield each gain, with the labels by which it is forgotten."""
         for name, gains in list(self.gained.items()):
-            label_names = _COUNTED[name].labels
+            metric = _COUNTED[name].metric
             for labels, value in list(gains.items()):
-                yield labels, Series(name, tags_of(label_names, labels), value)
+                yield labels, Series(name, tags_of(metric, labels, self.places), value)
 
     def forget(self, name: str, labels: Labels) -> None:
         """Leave out what was taken."""
@@ -82,7 +93,7 @@ class Owed:
     def gather(self, snapshot: Snapshot, unix_seconds: int) -> None:
         """Add an interval with what was gained since the last look."""
         last, self._last_unix_seconds = self._last_unix_seconds, unix_seconds
-        interval = Interval(unix_seconds, max(unix_seconds - (last or unix_seconds), 1))
+        interval = Interval(unix_seconds, max(unix_seconds - (last or unix_seconds), 1), places_of(snapshot))
         for name, totals in _totals(snapshot):
             seen = self._seen.setdefault(name, {})
             gains: dict[Labels, float] = {}
@@ -127,7 +138,7 @@ class Owed:
 
 
 class _Counted(NamedTuple):
-    labels: tuple[str, ...]
+    metric: Metric
     scale: float
 
 
@@ -140,9 +151,9 @@ def name_of(metric: Metric) -> str:
 
 def _counted(metric: Metric) -> dict[str, _Counted]:
     if metric.kind is Kind.COUNTER:
-        return {name_of(metric): _Counted(metric.labels, 10.0**metric.decimals)}
+        return {name_of(metric): _Counted(metric, 10.0**metric.decimals)}
     if metric.kind is Kind.HISTOGRAM:
-        return {f"{name_of(metric)}.{part}": _Counted(metric.labels, 1.0) for part in ("count", "sum")}
+        return {f"{name_of(metric)}.{part}": _Counted(metric, 1.0) for part in ("count", "sum")}
     return {}
 
 
@@ -162,22 +173,24 @@ def _totals(snapshot: Snapshot) -> Iterator[tuple[str, Mapping[Labels, float]]]:
 
 def gauges(snapshot: Snapshot) -> Iterator[Series]:
     """Yield what stands now; what is said of a device or a server is a gauge of 1, as on the page."""
+    places = places_of(snapshot)
     for family, series in snapshot.values.items():
         metric = CATALOG[family]
         if metric.kind in {Kind.GAUGE, Kind.INFO}:
             name, scale = name_of(metric), 10**metric.decimals
             for labels, value in series.items():
                 if isfinite(value):
-                    yield Series(name, tags_of(metric.labels, labels), value / scale if metric.decimals else value)
+                    yield Series(name, tags_of(metric, labels, places), value / scale if metric.decimals else value)
 
 
-def distributions(row: RequestRow, snapshot: Snapshot) -> Iterator[Series]:
+def distributions(row: RequestRow, snapshot: Snapshot, places: Places) -> Iterator[Series]:
     """Yield the joules of one ended request, by the labels under which the page counts it.
 
-    A model that the page does not name is folded here too; a family that is switched off is not told.
+    A model that the page does not name is folded here too; a family that is switched off is not told, and no
+    correction: a value that was told cannot be taken back.
     """
     energy = row.energy
-    if energy is None or energy.provenance is None:
+    if energy is None or energy.provenance is None or row.corrects is not None:
         return
     value = energy.energy_uj / 10**MICRO
     told = [(_REQUEST_JOULES, value)]
@@ -187,7 +200,7 @@ def distributions(row: RequestRow, snapshot: Snapshot) -> Iterator[Series]:
         known = snapshot.histograms.get(metric.name, {})
         labels = _shown(row.request.model, row.server, energy.provenance.value, known)
         if labels is not None:
-            yield Series(name_of(metric), tags_of(metric.labels, labels), joules)
+            yield Series(name_of(metric), tags_of(metric, labels, places), joules)
 
 
 def _shown(model: str, server: str, provenance: str, known: Mapping[Labels, object]) -> Labels | None:
@@ -196,8 +209,14 @@ def _shown(model: str, server: str, provenance: str, known: Mapping[Labels, obje
     return next((labels for labels in spelled if labels in known), None)
 
 
+def tags_of(metric: Metric, labels: Labels, places: Places) -> tuple[str, ...]:
+    """Return the labels of a series as tags, those of its server's place among them."""
+    place = place_of(metric.name, labels, places)
+    return _tags(metric.labels, labels) + (_tags(PLACE, place) if place else ())
+
+
 @lru_cache(maxsize=50_000)
-def tags_of(names: tuple[str, ...], labels: Labels) -> tuple[str, ...]:
+def _tags(names: tuple[str, ...], labels: Labels) -> tuple[str, ...]:
     """Return labels as tags; an empty one is no tag."""
     return tuple(tag(f"{RENAMED.get(name, name)}:{value}") for name, value in zip(names, labels, strict=True) if value)
 

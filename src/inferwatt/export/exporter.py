@@ -64,7 +64,8 @@ def of_kubernetes(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]
 class Batch:
     """What is sent at once: the newest snapshot, and requests that ended since, each once (at least).
 
-    `has_more` requests wait: another batch follows at once.
+    `has_more` requests wait: another batch follows at once. A row that `corrects` another is of a request that was sent
+    before: late news moved its joules, in the ledger and in no counter.
     """
 
     unix_ns: int

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.message import Message
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -35,12 +36,14 @@ from inferwatt.export.catalog import Kind
 from inferwatt.export.exporter import About, Batch, ExportRefused
 from inferwatt.export.otlp_names import FAMILIES, TOLD, attributes_of, hardware_type
 from inferwatt.export.otlp_owed import Owed, Point
+from inferwatt.export.otlp_requests import Context, context_of, context_of_row, key_of, name_of
 from inferwatt.export.otlp_requests import attributes_of as attributes_of_request
-from inferwatt.export.otlp_requests import context_of
 from inferwatt.export.otlp_signals import METRICS, SPANS, Signal, refused
+from inferwatt.export.places import place_of, places_of
 from inferwatt.export.settings import OtlpConfig
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import Outcome
+from inferwatt.snapshot import Exemplar as Pointer
 from inferwatt.snapshot import HistogramValue, Snapshot
 
 log = logging.getLogger("inferwatt")
@@ -49,6 +52,8 @@ SCHEMA: Final = "https://opentelemetry.io/schemas/1.41.0"
 MOST_POINTS: Final = 1_000
 """Of one message: about 200 kB unpacked, of the 4 MiB that a gRPC server takes."""
 MOST_SPANS: Final = 500
+MOST_CONTEXTS: Final = 2_000
+"""Spans that an exemplar can still point at."""
 SDK: Final = "sdk"
 """What is called a server where somebody's own code says that it asked a model: it is no provider."""
 SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
@@ -85,8 +90,10 @@ class Otlp:
         self._scope = InstrumentationScope("inferwatt", about.version, SCHEMA)
         is_delta = config.temporality == "delta"
         self._owed = Owed(is_delta=is_delta, started_unix_ns=about.started_unix_ns, host=about.host)
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str, int | None]] = set()
         """Requests of a batch that was taken in part."""
+        self._contexts: dict[str, Context] = {}
+        """The spans of the last requests, by the name that an exemplar has for them."""
         self._said = ""
 
     def export(self, batch: Batch) -> int:
@@ -96,7 +103,8 @@ class Otlp:
             ExportRetry: not all of it was taken; the rest comes again.
             ExportRefused: nothing of it ever will be.
         """
-        sending, sources = _Sending(), _Sources(batch.snapshot)
+        sending, sources = _Sending(), _Sources(batch.snapshot, self._contexts)
+        self._know(batch.requests)
         if not batch.has_more:
             self._send_metrics(batch, sources, sending)
         if self.wants_requests:
@@ -110,6 +118,13 @@ class Otlp:
     def close(self) -> None:
         """Let go of the connection."""
         self._wire.close()
+
+    def _know(self, rows: Iterable[RequestRow]) -> None:
+        """Keep where the spans of these are, for exemplars that point at them."""
+        if self.wants_requests:
+            self._contexts |= {name_of(row.request): context_of(row.request) for row in rows}
+            for name in list(self._contexts)[: max(len(self._contexts) - MOST_CONTEXTS, 0)]:
+                del self._contexts[name]
 
     def _send_metrics(self, batch: Batch, sources: "_Sources", sending: "_Sending") -> None:
         points = [*self._owed.look(batch.snapshot, batch.unix_ns), *gauges(batch.snapshot)]
@@ -131,28 +146,29 @@ class Otlp:
         return Histogram(points, self._temporality) if kind is Kind.HISTOGRAM else Gauge(points)
 
     def _send_spans(self, rows: Iterable[RequestRow], sources: "_Sources", sending: "_Sending") -> None:
-        left = [row for row in rows if (row.request.producer, row.request.request) not in self._told]
+        left = [row for row in rows if key_of(row) not in self._told]
         for part in parts(left, MOST_SPANS):
             found = [self._span(row, sources.providers.get(row.server, "")) for row in part]
             spans = [span for span in found if span is not None]
             if spans:
                 sending.send(self._wire, SPANS, encode_spans(spans), len(spans))
-            self._told |= {(row.request.producer, row.request.request) for row in part}
+            self._told |= {key_of(row) for row in part}
 
     def _span(self, row: RequestRow, provider: str) -> ReadableSpan | None:
         """Return an ended request as a span, with its real times; None where its caller's trace is not kept."""
-        context, request = context_of(row.request), row.request
+        context, request, is_first = context_of_row(row), row.request, row.corrects is None
         if not context.is_sampled:
             return None
+        begun = row.arrival_unix_ns or row.end_unix_ns if is_first else row.end_unix_ns
         return ReadableSpan(
-            f"inference {request.model}".rstrip(),
+            f"{'inference' if is_first else 'energy correction'} {request.model}".rstrip(),
             SpanContext(context.trace_id, context.span_id, is_remote=False, trace_flags=SAMPLED),
             SpanContext(context.trace_id, context.parent_id, is_remote=True) if context.parent_id else None,
             self._resource,
             attributes_of_request(row, provider),
-            kind=SpanKind.SERVER,
+            kind=SpanKind.SERVER if is_first else SpanKind.INTERNAL,
             status=Status(StatusCode.ERROR if request.outcome is Outcome.FAILED else StatusCode.UNSET),
-            start_time=min(row.arrival_unix_ns or row.end_unix_ns, row.end_unix_ns),
+            start_time=min(begun, row.end_unix_ns),
             end_time=row.end_unix_ns,
             instrumentation_scope=self._scope,
         )
@@ -184,9 +200,10 @@ class _Sending:
 
 
 class _Sources:
-    """What a snapshot says of servers and devices that its series name."""
+    """What a snapshot says of servers and devices that its series name; and the spans of the last requests."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, contexts: Mapping[str, Context]) -> None:
+        self.contexts = contexts
         servers = snapshot.values.get("inferwatt_server_info", {})
         self.providers = {labels[0]: labels[1] for labels in servers if labels[1] not in {"", SDK}}
         self.types = {each.device: hardware_type(each.domain, each.component) for each in snapshot.live.devices}
@@ -194,26 +211,35 @@ class _Sources:
 
 def gauges(snapshot: Snapshot) -> Iterator[Point]:
     """Yield what stands now; what is said of a device or a server is a gauge of 1, as on the page."""
+    places = places_of(snapshot)
     for family, series in snapshot.values.items():
         if family in FAMILIES and FAMILIES[family].kind in {Kind.GAUGE, Kind.INFO}:
             for labels, value in series.items():
                 if isfinite(value):
-                    yield Point(family, labels, 0, value, value)
+                    yield Point(family, labels, 0, value, value, place_of(family, labels, places))
 
 
 def data_point(point: Point, unix_ns: int, sources: _Sources) -> NumberDataPoint | HistogramDataPoint:
     """Return a point as the SDK has it, in the wire's unit."""
-    attributes = attributes_of(TOLD[point.family], point.labels, sources.providers, sources.types)
+    attributes = attributes_of(TOLD[point.family], point.labels, sources.providers, sources.types, point.place)
     metric, gained = FAMILIES[point.family], point.gained
     since_unix_ns = min(point.since_unix_ns, unix_ns)  # the wall clock may have been put back
     if isinstance(gained, HistogramValue):
         count = sum(gained.counts)
+        pointers = [exemplar(each, sources.contexts.get(each.request_id)) for each in gained.exemplars.values()]
         return HistogramDataPoint(
-            attributes, since_unix_ns, unix_ns, count, gained.sum, gained.counts, metric.buckets, None, None
+            attributes, since_unix_ns, unix_ns, count, gained.sum, gained.counts, metric.buckets, None, None, pointers
         )
     is_count = metric.kind is Kind.COUNTER and not metric.decimals
     value = int(gained) if is_count else gained / 10**metric.decimals
     return NumberDataPoint(attributes, since_unix_ns, unix_ns, value)
+
+
+def exemplar(pointer: Pointer, context: Context | None) -> Exemplar:
+    """Return an exemplar as the SDK has it: with its request's span, where that is sent too."""
+    about = {"inferwatt.request_id": pointer.request_id} if pointer.request_id else {}
+    span_id, trace_id = (context.span_id, context.trace_id) if context and context.is_sampled else (None, None)
+    return Exemplar(about, pointer.value, round(pointer.unix_seconds * 1e9), span_id, trace_id)
 
 
 def parts(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:

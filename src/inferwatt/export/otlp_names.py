@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from inferwatt.export.catalog import CATALOG, Kind, Metric
 from inferwatt.export.metric import MICRO, counter
+from inferwatt.export.places import LABELS as PLACE
 
 DEVICE_ENERGY: Final = "inferwatt_device_energy_joules_total"
 HOST: Final = "hw.host.energy"
@@ -105,7 +106,11 @@ TOLD: Final = {name: told(metric) for name, metric in FAMILIES.items()}
 
 
 def attributes_of(
-    family: Told, labels: tuple[str, ...], providers: Mapping[str, str], types: Mapping[str, str]
+    family: Told,
+    labels: tuple[str, ...],
+    providers: Mapping[str, str],
+    types: Mapping[str, str],
+    place: tuple[str, ...] = (),
 ) -> Attributes:
     """Return the attributes of one series; a label that is empty is left out.
 
@@ -114,9 +119,11 @@ def attributes_of(
         labels: its labels.
         providers: by server, what kind it is: where no managed API served a model, that is who did.
         types: by device, what kind of thing it is.
+        place: namespace, pod and container of its server, where that has some.
     """
     found: Attributes = {name: value for name, value in zip(family.attributes, labels, strict=True) if value}
     found |= family.always
+    found |= {_ATTRIBUTES[name]: value for name, value in zip(PLACE, place, strict=False) if value}
     if (server := found.get("inferwatt.server", "")) in providers:
         found["gen_ai.provider.name"] = providers[server]
     if family.name in {"hw.energy", "hw.power"}:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import UNKNOWN_TENANT, Request, RequestEnergy
+from inferwatt.snapshot import EXEMPLAR_ID_CHARACTERS
 from inferwatt.units import named_joules, seconds
 
 _TRACE: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
@@ -27,6 +28,25 @@ class Context(NamedTuple):
     is_sampled: bool
 
 
+def name_of(request: Request) -> str:
+    """Return what an exemplar calls a request."""
+    return (request.response_id or request.request)[:EXEMPLAR_ID_CHARACTERS]
+
+
+def key_of(row: RequestRow) -> tuple[str, str, int | None]:
+    """Return what tells a row from all others: a request's own has no `corrects`."""
+    return row.request.producer, row.request.request, row.corrects
+
+
+def context_of_row(row: RequestRow) -> Context:
+    """Return where the span of a row belongs; a correction's is below its request's."""
+    context = context_of(row.request)
+    if row.corrects is None:
+        return context
+    own = sha256(f"{context.span_id}\0{row.corrects}".encode()).hexdigest()
+    return context._replace(span_id=int(own[:16], 16), parent_id=context.span_id)
+
+
 def context_of(request: Request) -> Context:
     """Return where a request's span belongs: below its caller's, which also says whether the trace is kept.
 
@@ -41,7 +61,12 @@ def context_of(request: Request) -> Context:
 
 
 def attributes_of(row: RequestRow, provider: str) -> dict[str, Value]:
-    """Return what is known of a request; what is not is left out. `provider` is what its own server is."""
+    """Return what is known of a request; what is not is left out. `provider` is what its own server is.
+
+    A correction has neither tokens nor joules under their names: sums over spans count each of them once.
+    """
+    if row.corrects is not None:
+        return _correction(row)
     request = row.request
     found: dict[str, Value | None] = {
         "gen_ai.request.model": request.model,
@@ -66,7 +91,20 @@ def attributes_of(row: RequestRow, provider: str) -> dict[str, Value]:
     return {**known, **({} if row.energy is None else _energy(row.energy))}
 
 
-def _energy(energy: RequestEnergy) -> dict[str, Value]:
+def _correction(row: RequestRow) -> dict[str, Value]:
+    request = row.request
+    named = {
+        "gen_ai.request.model": request.model,
+        "gen_ai.response.id": request.response_id,
+        "inferwatt.request_id": request.request,
+        "inferwatt.server": row.server,
+        "inferwatt.tenant": "" if request.tenant == UNKNOWN_TENANT else request.tenant,
+    }
+    energy = {} if row.energy is None else _energy(row.energy, ".corrected")
+    return {**{name: value for name, value in named.items() if value}, **energy, "inferwatt.state": "corrected"}
+
+
+def _energy(energy: RequestEnergy, which: str = "") -> dict[str, Value]:
     if energy.provenance is None:
         return {}
     parts_uj: dict[str, float] = {
@@ -80,7 +118,7 @@ def _energy(energy: RequestEnergy) -> dict[str, Value]:
     for part in energy.parts:
         parts_uj[part.component.value] = parts_uj.get(part.component.value, 0) + part.energy_uj
     return {
-        **{f"inferwatt.{name}": value for name, value in named_joules(parts_uj).items()},
+        **{f"inferwatt{which}.{name}": value for name, value in named_joules(parts_uj).items()},
         "inferwatt.systematic_ratio": energy.systematic_ratio,
         "inferwatt.provenance": energy.provenance.value,
         "inferwatt.tier": energy.tier.value,

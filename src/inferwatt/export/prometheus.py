@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from inferwatt.export.catalog import CATALOG, Kind, Metric
+from inferwatt.export.places import placed, places_of
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels, Snapshot
 
 TEXT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -81,13 +82,15 @@ def render(
         process: the `process_*` families of this process (export/process.py), none where they are not known.
     """
     lines: list[str] = []
+    places = places_of(snapshot)
     for metric in CATALOG.values():
         if not details and "tenant" in metric.labels:
             continue
         if metric.kind is Kind.HISTOGRAM:
-            samples = _histogram(metric, snapshot.histograms.get(metric.name, {}), exemplars=openmetrics and details)
+            histograms = placed(metric, snapshot.histograms.get(metric.name, {}), places)
+            samples = _histogram(*histograms, exemplars=openmetrics and details)
         else:
-            samples = _plain(metric, _series(metric, snapshot, process or {}))
+            samples = _plain(*placed(metric, _series(metric, snapshot, process or {}), places))
         if samples:
             lines += _head(metric, openmetrics=openmetrics)
             lines += samples

@@ -18,6 +18,7 @@ from math import isfinite
 from typing import Final
 
 from inferwatt.export.catalog import CATALOG
+from inferwatt.export.places import placed, places_of
 from inferwatt.snapshot import Labels, Snapshot
 
 STALE: Final = 0x7FF0000000000002
@@ -36,14 +37,15 @@ def samples(snapshot: Snapshot, process: Mapping[str, float], target: Labels) ->
     """
     for name, value in process.items():
         yield series(name, (), (), target), _double(value)
-    for family, values in snapshot.values.items():
-        metric = CATALOG[family]
+    places = places_of(snapshot)
+    for family, plain in snapshot.values.items():
+        metric, values = placed(CATALOG[family], plain, places)
         divisor = 10**metric.decimals
         for labels, value in values.items():
             if isfinite(value):
                 yield series(family, metric.labels, labels, target), _double(value / divisor)
-    for family, histograms in snapshot.histograms.items():
-        metric = CATALOG[family]
+    for family, kept in snapshot.histograms.items():
+        metric, histograms = placed(CATALOG[family], kept, places)
         bounds = (*(repr(float(bound)) for bound in metric.buckets), "+Inf")
         names = (*metric.labels, "le")
         for labels, histogram in histograms.items():
