@@ -179,6 +179,21 @@ def test_a_bad_number_of_tokens_is_counted_not_raised(heap: Heap, bad: Any) -> N
     assert sum(heap.noted.values()) == 2
 
 
+@pytest.mark.parametrize(("said", "most_ns"), [(0.0, 0), (1e-9, 1), (2**62, 60 * 10**9)])
+def test_what_it_waited_is_within_its_life(heap: Heap, said: float, most_ns: int) -> None:
+    """A server's clock is another one: what it says is cut to the request's own time, and what is none is counted."""
+    with handle_on(heap) as r:
+        r.queued_seconds = said
+    queued_ns = request_from_wire(request_to_wire(r.record())).queued_ns
+
+    assert queued_ns is not None
+    assert 0 <= queued_ns <= most_ns
+    for bad in (-1.0, float("nan"), 10**400, "1", True):
+        r.queued_seconds = bad  # type: ignore[assignment]
+        assert r.record().queued_ns is None
+    assert sum(heap.noted.values()) == 5
+
+
 def test_usage_after_the_end_is_counted(heap: Heap) -> None:
     """What comes too late to be sent is not lost silently."""
     with handle_on(heap) as r:

@@ -264,6 +264,13 @@ def test_a_requests_row_says_what_nobody_got_and_why() -> None:
     assert (bare.wasted_tokens, bare.ending, bare.thrown_away_tokens) == (None, "", {})
 
 
+def test_a_requests_row_says_how_long_it_waited() -> None:
+    """Where its server says so; not told is not 0."""
+    told = [request_view(Request("r", "e0", queued_ns=waited), None, "s", 5.0) for waited in (1_500_000_000, 0, None)]
+
+    assert [row.queue_seconds for row in told] == [1.5, 0.0, None]
+
+
 def test_nothing_seen_is_nothing_shown() -> None:
     """Before the first tick there is no row at all, and what the agent is stands there."""
     live = Stage().live()

@@ -45,6 +45,7 @@ def requests(draw: st.DrawFn) -> Request:
         output_tokens=draw(st.none() | COUNTS),
         outcome=draw(st.sampled_from(Outcome)) if ended else None,
         ending=draw(st.none() | st.sampled_from(Ending)),
+        queued_ns=draw(st.none() | st.integers(0, end_ns - arrival_ns)),
         chunk_ns=tuple(draw(st.lists(COUNTS, max_size=3))),
         wasted_tokens=draw(st.none() | COUNTS),
         tags=draw(st.dictionaries(TEXTS, TEXTS, max_size=3)),

@@ -52,7 +52,8 @@ class RequestHandle:
 
     Leaving by an exception makes it `failed`; by what is no `Exception` (cancellation, a closed generator, Ctrl-C)
     `aborted`. `response_id` and `trace_id`, how others call it, and `model` may be set at any time before the end, and
-    `traceparent`, which is the host's current span where it has one.
+    `traceparent`, which is the host's current span where it has one, and `queued_seconds`, how long it waited at its
+    server before anything was computed, which costs no joule.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class RequestHandle:
         "last_energy",
         "model",
         "name",
+        "queued_seconds",
         "response_id",
         "trace_id",
         "traceparent",
@@ -97,6 +99,7 @@ class RequestHandle:
         self.response_id = ""
         self.trace_id = ""
         self.traceparent = ""
+        self.queued_seconds: float | None = None
         self._start_ns = 0
         self._first_ns: int | None = None
         self.end_ns: int | None = None
@@ -240,7 +243,18 @@ class RequestHandle:
             traceparent=self._text(self.traceparent, "traceparent"),
             producer=self._sink.producer,
             provider=self._text(self._provider, "provider"),
+            queued_ns=self._queued_ns(end_ns),
         )
+
+    def _queued_ns(self, end_ns: int | None) -> int | None:
+        """Return how long it waited: it ended, or goes on, no earlier than that."""
+        waited, latest_ns = self.queued_seconds, _now_ns() if end_ns is None else end_ns
+        if waited is None:
+            return None
+        if type(waited) in {int, float} and 0 <= waited <= MAX_TOKENS:
+            return round(min(waited * 1e9, latest_ns - self._start_ns))
+        self._sink.note("queued_seconds that are no duration")
+        return None
 
     def _tokens(self, value: object) -> int | None:
         """Take what is an integer by another name (numpy's); a bool, a float or a negative number is not."""

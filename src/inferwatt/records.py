@@ -264,6 +264,7 @@ class Request:
     `namespace`, `pod` and `container` are where it was served; `units` is work that is not tokens (`{"images": 2}`).
     `provider` is the managed API that served it: no device here did, its joules are estimated.
     `traceparent` is its caller's span, as the W3C's header has it; the ledger does not keep it.
+    `queued_ns` is how long it waited at its server before anything of it was computed, where the server says so.
     """
 
     request: str
@@ -292,6 +293,7 @@ class Request:
     provider: str = ""
     traceparent: str = ""
     ending: Ending | None = None
+    queued_ns: int | None = None
 
     @property
     def thrown_away(self) -> dict[str, int]:

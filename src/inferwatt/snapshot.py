@@ -128,6 +128,7 @@ class RequestView:
     wasted_tokens: int | None = None
     ending: str = ""
     thrown_away_tokens: Mapping[str, int] = field(default_factory=dict)
+    queue_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,4 +265,5 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         wasted_tokens=request.wasted_tokens,
         ending=request.ending.value if request.ending else "",
         thrown_away_tokens=request.thrown_away,
+        queue_seconds=None if request.queued_ns is None else seconds(request.queued_ns),
     )

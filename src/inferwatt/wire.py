@@ -41,7 +41,7 @@ _TEXT = (
     *("request", "engine", "model", "tenant", "response_id", "trace_id", "namespace", "pod", "container", "provider"),
     "traceparent",
 )
-_TIMES = ("arrival_ns", "first_token_ns", "end_ns")
+_TIMES = ("arrival_ns", "first_token_ns", "end_ns", "queued_ns")
 _TOKENS = ("prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens")
 REFUSED_CHARACTERS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 """Control characters break logs and labels; a lone surrogate cannot be written as UTF-8."""
@@ -290,7 +290,7 @@ def _small_map(name: str, value: object, most: int, check: Callable[[str, object
 
 def _check_consistent(request: Request) -> None:
     start_ns, first_ns, end_ns = request.arrival_ns, request.first_token_ns, request.end_ns
-    if end_ns is not None and end_ns < start_ns:
+    if end_ns is not None and end_ns < start_ns + (request.queued_ns or 0):
         _reject("end_ns", "ends before it starts", "send monotonic times of one machine")
     if end_ns is None and request.outcome is not None:
         _reject("outcome", "an outcome without an end", "send end_ns with the outcome")

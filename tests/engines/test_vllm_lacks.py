@@ -81,11 +81,12 @@ def whole(reason: str, **more: Any) -> Request:
 
 def test_where_no_step_is_told_finished_requests_are_told_whole() -> None:
     """With the times that vLLM itself took, its counts, its names, and how they ended."""
-    request = whole("LENGTH")
+    request = whole("LENGTH", queued_time=1.25)
     assert request.end_ns is not None
 
     assert request.end_ns - request.arrival_ns == 3 * NS_PER_SECOND
     assert request.end_ns - (request.first_token_ns or 0) == NS_PER_SECOND // 2
+    assert request.queued_ns == 5 * NS_PER_SECOND // 4
     assert (request.model, request.response_id, request.trace_id) == ("m", "cmpl-a", "a")
     assert (request.prompt_tokens, request.cached_tokens, request.output_tokens) == (7, 4, 2)
     assert (request.outcome, request.ending) == (Outcome.FINISHED, Ending.LENGTH)
@@ -111,6 +112,7 @@ def test_times_that_vllm_does_not_tell_are_not_made_up() -> None:
     request = whole("LENGTH", num_generation_tokens=0, e2e_latency=None)
 
     assert request.first_token_ns is None
+    assert request.queued_ns is None
     assert request.arrival_ns == request.end_ns
 
 

@@ -36,6 +36,7 @@ def rows(draw: st.DrawFn) -> RequestRow:
         draw(maybe), draw(maybe), draw(maybe), draw(st.dictionaries(texts, texts, max_size=3)),
         draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(texts), draw(units),
         ending=draw(st.none() | st.sampled_from(Ending)),
+        queued_ns=draw(st.none() | st.integers(0, 2**62)),
     )  # fmt: skip
     held = st.builds(
         RequestEnergy, st.just(request.request), st.lists(parts, max_size=3).map(tuple), st.sampled_from(Tier),

@@ -95,6 +95,7 @@ class Front:
             response_id=names.response_id,
             trace_id=names.request_id,
             ending=None if ends_by_text else ending,
+            queued_ns=min(_ns(one, "queued_time"), _ns(one, "e2e_latency")) if hasattr(one, "queued_time") else None,
         )
 
     def again(self, outbox: Any) -> None:

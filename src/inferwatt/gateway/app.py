@@ -159,7 +159,7 @@ class Gateway:
             handle.traceparent = visit.told.get("traceparent", "")
             return handle.start()
 
-        await self._pass(Call(name, asked, opened, self._terms, tags), serving, visit)
+        await self._pass(Call(name, asked, opened, self._terms), serving, visit)
 
     def _question(self, visit: Visit) -> Question:
         hides_key = bool(self._tenants.names) and bool(key_of(visit.told))

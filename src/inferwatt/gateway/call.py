@@ -74,12 +74,10 @@ class Call:
         asked: what is asked for.
         opens: makes its record.
         terms: what it has in common with others.
-        tags: those of its record.
     """
 
-    def __init__(self, name: str, asked: Asked, opens: Opens, terms: Terms, tags: dict[str, str]) -> None:
+    def __init__(self, name: str, asked: Asked, opens: Opens, terms: Terms) -> None:
         self.name = name
-        self._tags = tags
         self._upstream: Upstream | None = None
         self._handle: RequestHandle | None = None
         self._sent = asked
@@ -118,8 +116,7 @@ class Call:
             return
         output = used.output if used.output is not None else self._tokens or None  # not told: about one an event
         handle.usage(prompt=used.prompt, cached=used.cached, output=output)
-        if used.queue_seconds is not None:
-            self._tags["queue_seconds"] = f"{used.queue_seconds:g}"
+        handle.queued_seconds = used.queue_seconds
         handle.response_id = used.response_id or handle.response_id
         handle.model = handle.model or used.model
         if used.failed or not (self._is_whole or self.has_left):

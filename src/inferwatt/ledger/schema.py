@@ -26,7 +26,7 @@ TEXT_COLUMNS: Final = ("request", "response_id", "trace_id", "outcome", "ending"
 INT_COLUMNS: Final = (
     "arrival_ns", "first_token_ns", "end_ns", "arrival_unix_ns", "end_unix_ns",
     "prompt_tokens", "cached_tokens", "output_tokens", "recomputed_tokens", "rejected_tokens", "wasted_tokens",
-    "corrects",
+    "queued_ns", "corrects",
 )  # fmt: skip
 PART_TEXT_COLUMNS: Final = ("component", "provenance")
 PART_INT_COLUMNS: Final = ("prefill_uj", "decode_uj", "low_uj", "high_uj", "systematic_ppm")
@@ -135,7 +135,7 @@ _FIELDS = attrgetter(
     "request.units", "fit",
     "request.arrival_ns", "request.first_token_ns", "request.end_ns", "arrival_unix_ns", "end_unix_ns",
     "request.prompt_tokens", "request.cached_tokens", "request.output_tokens",
-    "request.recomputed_tokens", "request.rejected_tokens", "request.wasted_tokens", "corrects",
+    "request.recomputed_tokens", "request.rejected_tokens", "request.wasted_tokens", "request.queued_ns", "corrects",
 )  # fmt: skip
 _TEXTS_AT: Final = 2
 _INTS_AT: Final = _TEXTS_AT + len(WHO_COLUMNS) + len(TEXT_COLUMNS) + 1
@@ -213,14 +213,14 @@ def row_record(row: Sequence[Any], parts: Sequence[Sequence[Any]]) -> RequestRow
     seq, _, producer, engine, server, model, tenant, namespace, pod, container, tags, *texts = row[:_INTS_AT]
     request, response_id, trace_id, outcome, ending, tier, units, fit = texts
     arrival, first, end, arrival_unix, end_unix, prompt, cached, output, *more = row[_INTS_AT:]
-    recomputed, rejected, wasted, corrects = more
+    recomputed, rejected, wasted, queued, corrects = more
     energy = RequestEnergy(request, tuple(map(_part_record, parts)), Tier(tier), final=True) if tier else None
     return RequestRow(
         Request(
             request, engine, model, tenant, arrival, first, end, prompt, cached, output,
             Outcome(outcome) if outcome else None, (), recomputed, rejected, wasted,
             json.loads(tags), response_id, trace_id, producer, namespace, pod, container,
-            json.loads(units) if units else {}, ending=Ending(ending) if ending else None,
+            json.loads(units) if units else {}, ending=Ending(ending) if ending else None, queued_ns=queued,
         ),
         energy, server, end_unix, arrival_unix, corrects, seq, fit,
     )  # fmt: skip

@@ -77,6 +77,7 @@ export interface RequestView {
   wasted_tokens: number | null;
   ending: string;
   thrown_away_tokens: Record<string, number>;
+  queue_seconds: number | null;
 }
 
 export interface Lack {
