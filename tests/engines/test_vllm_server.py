@@ -49,6 +49,9 @@ def test_before_it_listens_its_command_line_says_where_it_will(proc: Path) -> No
     """Its processes are watched from the start: the launcher is the head of the tree, not who started it."""
     assert found(proc, 111, port=8000) == Found("vllm:8000", frozenset({110}), 8000)
     assert found(proc, 111, (29500, {110}), port=8000) == Found("vllm:8000", frozenset({110}), 8000)
+    assert found(proc, 111, (29500, {110}), port=8000, guessed="http://127.0.0.1:29500") == Found(
+        "vllm:8000", frozenset({110}), 8000
+    )
     assert found(proc, 111, port=8000, chat="http://127.0.0.1:8000") == Found("chat", frozenset({110}), 8000)
 
 

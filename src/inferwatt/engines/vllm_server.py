@@ -35,7 +35,8 @@ def server_of(
 
     Args:
         pid: a process that computes the schedule.
-        port: where its command line says that it will listen: it listens only when its model is loaded.
+        port: where its command line says that it will listen: it listens only when its model is loaded, and its
+            launcher may listen elsewhere before, for its data-parallel engines.
         targets: the servers that are known.
         find: who listens now.
         proc: where processes are looked up.
@@ -46,12 +47,12 @@ def server_of(
     starter = pid
     for ancestor in _line(pid, proc):
         held = [socket for socket in sockets if ancestor in socket.pids]
-        known = [socket for socket in held if socket.port in names]
+        known = [socket for socket in held if (socket.port in names if port is None else socket.port == port)]
         if not known and ancestor == pid:
             continue  # an engine's own ports are not for clients
         if not known and not _is_vllm(ancestor, proc):
             break
-        for socket in known or [one for one in held if port in {None, one.port}]:
+        for socket in known or (held if port is None else ()):
             return Found(names.get(socket.port, f"vllm:{socket.port}"), socket.pids, socket.port)
         starter = ancestor
     return None if port is None else Found(names.get(port, f"vllm:{port}"), frozenset({starter}), port)
