@@ -41,6 +41,8 @@ class AnsweringDesk(PluggedDesk):
 class RestartedDesk(AnsweringDesk):
     """A desk that has just started beside a vLLM that runs: its plugins find it one after the other."""
 
+    age_seconds = 0.0
+
     def hello(self, index: int = 0, producer: str = CORE) -> None:
         """Nobody says hello before he has found it."""
 

@@ -4,10 +4,19 @@ from collections.abc import Iterable
 
 import pytest
 
+from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import Engine, Usage
-from tests.desk import MS, SECOND, SERVER, ended, opened
-from tests.test_callers import AnsweringDesk
+from tests.desk import MS, SECOND, SERVER, Disk, ended, opened
+from tests.test_callers import ANSWERS, AnsweringDesk, RestartedDesk
 from tests.test_plugins import CORE, NAME, PluggedDesk
+
+
+class Named(Disk):
+    """A disk whose rows are found by each of their names."""
+
+    def find(self, alias: str) -> list[RequestRow]:
+        """Return the rows of a name."""
+        return [row for row in self.rows.values() if alias in {row.request.trace_id, row.request.response_id}]
 
 
 class NewDesk(PluggedDesk):
@@ -74,3 +83,37 @@ def test_an_engine_that_speaks_late_is_waited_for() -> None:
     assert desk.kept().request.tenant == "acme"
     assert len(desk.heard(final=True)) == 1
     assert not desk.shown("inferwatt_records_dropped_total")
+
+
+def test_a_call_just_after_a_restart_waits_for_who_finds_the_agent_late() -> None:
+    """Its engine's word is there at once, and over; who answered it is heard of seconds later."""
+    desk = RestartedDesk()
+    desk.live(1)
+    PluggedDesk.hello(desk)
+    desk.core_ended()
+    desk.live(3)
+    desk.answered()
+    desk.live(5)
+
+    assert desk.kept().request.tenant == "acme"
+    assert not desk.shown("inferwatt_records_dropped_total")
+
+
+@pytest.mark.parametrize(("tenant", "reason"), [("acme", "duplicate"), ("other", "witness")])
+def test_what_the_agent_before_has_kept_whole_is_said_twice_not_lost(tenant: str, reason: str) -> None:
+    """Killed between a commit and its acknowledgement it hears of a call again; without its tenant that was lost."""
+    before = AnsweringDesk(disk=Named())
+    before.call()
+    before.core()
+    before.worked(NAME)
+    before.core_ended()
+    before.answered()
+    before.live(4)
+    desk = RestartedDesk(clock=before.clock, disk=before.disk)
+    known = {"producer": ANSWERS, "trace_id": "abc", "response_id": "chatcmpl-abc", "tenant": tenant}
+    desk.say(ended("1", desk.now - 8 * SECOND, desk.now - 4 * SECOND, **known), seq=9, pid=50)
+    desk.live(7)
+
+    assert before.kept().request.tenant == "acme"
+    assert desk.shown("inferwatt_records_dropped_total") == {(reason,): 1}
+    assert (ANSWERS, 9) in desk.told.acks

@@ -36,8 +36,12 @@ def a_step(desk: Desk, *names: str, producer: str = CORE, seconds: float = 0.2) 
 class PluggedDesk(Desk):
     """A desk beside which a vLLM server with our plugin runs, on its GPU."""
 
+    age_seconds = 6.0
+    """By then all producers of a server have found an agent that has started anew."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(server_of=lambda _pid, _port: Found("vllm:1", frozenset({50}), 1), **options)
+        self.live(self.age_seconds)
         self.hello()
 
     def hello(self, index: int = 0, producer: str = CORE) -> None:
@@ -192,9 +196,9 @@ def test_who_was_in_a_step_and_not_heard_of_gets_a_record(desk: PluggedDesk) -> 
 
 def test_steps_of_before_the_agent_are_taken_for_done(desk: PluggedDesk) -> None:
     """They are in no tick; whoever was in them is not opened again."""
-    desk.clock.advance(-5 * SECOND)
+    desk.clock.advance(-12 * SECOND)
     desk.steps(NAME)
-    desk.clock.advance(5 * SECOND)
+    desk.clock.advance(12 * SECOND)
     desk.live(2)
 
     assert desk.metering.open_requests() == []

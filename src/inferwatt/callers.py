@@ -49,11 +49,11 @@ class Clients:
 
     Args:
         receipts: what is owed to producers.
-        dropped: called for each record of which no plugin knows the request.
+        dropped: called with each record of which no plugin knows the request.
         restart_ns: until when plugins may not have found this agent yet.
     """
 
-    def __init__(self, receipts: Receipts, dropped: Callable[[], None], restart_ns: int = 0) -> None:
+    def __init__(self, receipts: Receipts, dropped: Callable[[Request], None], restart_ns: int = 0) -> None:
         self._restart_ns = restart_ns
         self._receipts = receipts
         self._dropped = dropped
@@ -116,7 +116,7 @@ class Clients:
                 self._close(incoming)
                 self._receipts.done(incoming.producer, incoming.seq)
                 if incoming.request.outcome != Outcome.FAILED:  # its server may never have begun it
-                    self._dropped()
+                    self._dropped(incoming.request)
             else:
                 self._waiting.append(incoming)
         return changed

@@ -81,7 +81,7 @@ class Keeper:
         self._gaps = Gaps(boot_id, device_states or {})
         self._started_ns, self._started_unix_ns = clock.monotonic_ns(), clock.unix_ns()
         self._managed = Managed(metering.books, carbon)
-        self._plugins = Plugins(metering, self._receipts, server_of, self._started_ns, self._routes.add_server)
+        self._plugins = Plugins(metering, self._receipts, server_of, self._started_ns, self._routes.add_server, store)
         self._telling = Telling(outbox, metering, self._receipts, self._plugins)
         self._wall = Wall(self._started_unix_ns - self._started_ns)
         self._commit_due_ns = self._push_due_ns = self._committed_ns = self._busy_until_ns = 0

@@ -12,6 +12,7 @@ from inferwatt.engines.plugged import ANSWER, VLLM, Ends, Plugged, PluginSeen, S
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.metering import Metering
+from inferwatt.ports import Store, is_told
 from inferwatt.receipts import Receipts
 from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums, Tier
 from inferwatt.snapshot import EngineView, Lack
@@ -49,6 +50,7 @@ class Plugins:
         server_of: which server the process of a plugin belongs to, which was told to listen on a port.
         since_ns: when the agent started: steps from before are in no tick.
         listens: told where the server of an engine listens.
+        store: where requests from before the agent's start are kept.
     """
 
     def __init__(
@@ -58,8 +60,9 @@ class Plugins:
         server_of: Callable[[int, int | None], Found | None] = lambda _pid, _port: None,
         since_ns: int = 0,
         listens: Callable[[str, str], object] = lambda _engine, _url: None,
+        store: Store | None = None,
     ) -> None:
-        self._metering, self._listens = metering, listens
+        self._metering, self._listens, self._store = metering, listens, store
         self._receipts = receipts
         self._server_of = server_of
         self._since_ns = since_ns
@@ -68,7 +71,7 @@ class Plugins:
         self._held: list[tuple[int, str]] = []
         self._fronts = FrontEnds(receipts)
         self._restart_ns = since_ns + RESTART_NS
-        self._clients = Clients(receipts, lambda: metering.books.dropped("witness"), self._restart_ns)
+        self._clients = Clients(receipts, self._unknown, self._restart_ns)
 
     # Who there is.
 
@@ -203,7 +206,7 @@ class Plugins:
         if incoming.request.end_ns is not None:
             hold_ns = ABORT_HOLD_NS if incoming.request.outcome is Outcome.ABORTED else HOLD_NS
             due_ns = incoming.received_ns + hold_ns
-            if incoming.request.end_ns < self._since_ns:  # nobody waits for it, and its caller may be told later
+            if incoming.received_ns < self._restart_ns:  # who else tells of it may find this agent later
                 due_ns = max(due_ns, self._restart_ns)
             self._held.append((due_ns, incoming.request.request))
             return []
@@ -218,6 +221,11 @@ class Plugins:
     def witness(self, incoming: Incoming) -> None:
         """Take what somebody else tells of a request that a plugin tells already."""
         self._clients.add(incoming)
+
+    def _unknown(self, said: Request) -> None:
+        """Count a client's record of which no plugin knows the request; the agent before may have kept it whole."""
+        is_kept = said.arrival_ns < self._since_ns and is_told(self._store, said)
+        self._metering.books.dropped("duplicate" if is_kept else "witness")
 
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
         """Return what has waited long enough, or has changed, with all that is known of it and its engine."""

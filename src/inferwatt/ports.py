@@ -11,7 +11,7 @@ from inferwatt.engines.watch import EngineSeen
 from inferwatt.errors import LedgerRetry
 from inferwatt.ledger.rows import Committed, LedgerBatch, RequestRow
 from inferwatt.rates import Rates
-from inferwatt.records import Condition, Event, Reading, RequestEnergy, Sums, Usage
+from inferwatt.records import UNKNOWN_TENANT, Condition, Event, Reading, Request, RequestEnergy, Sums, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,15 @@ def is_kept(store: Store | None, producer: str, request: str) -> bool:
     """Return whether a store has a request; one that cannot say has not."""
     with suppress(LedgerRetry):
         return store is not None and store.known(producer, request)
+    return False
+
+
+def is_told(store: Store | None, said: Request) -> bool:
+    """Return whether a store has the request of which a client tells, with the tenant that the client names."""
+    names = {said.trace_id, said.response_id} - {""}
+    with suppress(LedgerRetry):
+        rows = [row for name in names for row in store.find(name)] if store is not None else []
+        return any(said.tenant in {UNKNOWN_TENANT, row.request.tenant} for row in rows)
     return False
 
 
