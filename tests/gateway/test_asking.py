@@ -79,6 +79,17 @@ def test_how_many_answers_are_asked_for(said: object, answers: int) -> None:
     assert asking.read(json.dumps({"n": said}).encode(), CHAT).answers == answers
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answers", "prompts"),
+    [("one", 2, 1), (["one", "two", "three"], 6, 3), ([1, 2, 3], 2, 1), ([[1, 2], [3]], 4, 2), ([], 2, 1), (7, 2, 1)],
+)
+def test_a_call_may_have_several_prompts(prompt: object, answers: int, prompts: int) -> None:
+    """Each has its own answers; a list of numbers is one prompt of tokens."""
+    asked = asking.read(json.dumps({"n": 2, "prompt": prompt}).encode(), CHAT)
+
+    assert (asked.answers, asked.prompts) == (answers, prompts)
+
+
 def test_headers_of_the_hop_end_here() -> None:
     """What Connection names, too; the rest goes on in its order, twice where it stood twice."""
     raw = [

@@ -11,6 +11,7 @@ from typing import Any
 
 MOST_TOKENS = 2**63 - 1
 MOST_CHARACTERS = 256
+MOST_ANSWERS = 1024
 _MS_PER_SECOND = 1000.0
 
 
@@ -118,6 +119,12 @@ def of_headers(headers: Mapping[str, str]) -> Used:
     if queue is not None and busy is not None and output:
         first = (checked or 0.0) + queue + busy / output
     return Used(tokens(headers.get("x-prompt-tokens")), None, output, queue_seconds=queue, first_token_seconds=first)
+
+
+def several(n: object, prompt: object) -> tuple[int, int]:
+    """Return how many answers a call asks for, to how many prompts; what cannot be such a number is one."""
+    prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+    return prompts * (n if type(n) is int and 1 <= n <= MOST_ANSWERS else 1), prompts
 
 
 def tokens(value: object) -> int | None:

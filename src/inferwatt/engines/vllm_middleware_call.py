@@ -14,7 +14,7 @@ from typing import Any
 from inferwatt.answering import embed, usage
 from inferwatt.answering.figures import figure, head
 from inferwatt.answering.stream import Stream
-from inferwatt.answering.usage import Used
+from inferwatt.answering.usage import Used, several
 from inferwatt.engines.vllm_front import finished
 from inferwatt.engines.vllm_middleware_desk import Desk
 from inferwatt.handle import RequestHandle
@@ -28,7 +28,6 @@ Headers = list[tuple[bytes, bytes]]
 
 MOST_READ_BYTES = 1 << 20
 """A request's body beyond this is not looked into, an answer's is passed on as it comes."""
-MOST_ANSWERS = 1024
 REQUEST_ID = b"x-request-id"
 TRACEPARENT = b"traceparent"
 _NAMES_ITSELF = re.compile(rb'"request_id"\s*:')
@@ -220,9 +219,7 @@ def _several(body: bytes) -> tuple[int, int]:
         return 1, 1
     if not isinstance(asked, dict):
         return 1, 1
-    n, prompts = asked.get("n"), asked.get("prompt")
-    many = len(prompts) if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int) else 1
-    return many * (n if type(n) is int and 1 <= n <= MOST_ANSWERS else 1), many
+    return several(asked.get("n"), asked.get("prompt"))
 
 
 def _raw(headers: list[tuple[str, str]]) -> Headers:

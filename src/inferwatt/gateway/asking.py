@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from inferwatt.answering.usage import several
 from inferwatt.gateway.paths import Call, Protocol
 
-MOST_ANSWERS = 1024
 _USAGE = b'"stream_options":{"include_usage":true}'
 
 
@@ -17,6 +17,7 @@ class _Body(msgspec.Struct):
     model: Any = None
     stream: Any = None
     n: Any = None
+    prompt: Any = None
     stream_options: Any = None
 
 
@@ -28,6 +29,8 @@ class Asked:
     model: str = ""
     streams: bool = False
     answers: int = 1
+    """To all prompts together."""
+    prompts: int = 1
     may_ask_usage: bool = False
     hides_usage: bool = False
 
@@ -52,9 +55,8 @@ def read(body: bytes, call: Call) -> Asked:
     except (msgspec.DecodeError, RecursionError) as exc:
         raise Unreadable(str(exc)) from None
     model = call.model or (said.model if isinstance(said.model, str) else "")
-    answers = said.n if type(said.n) is int and 1 <= said.n <= MOST_ANSWERS else 1
     streams = call.streams or said.stream is True
-    return Asked(body, model, streams, answers, streams and call.protocol is Protocol.OPENAI)
+    return Asked(body, model, streams, *several(said.n, said.prompt), streams and call.protocol is Protocol.OPENAI)
 
 
 def _other(body: bytes) -> Asked:

@@ -254,7 +254,7 @@ class Call:
             return provisional(handle.energy(), (), used)
         if used.output is None:
             used = replace(used, output=self._tokens or None)
-        return self._upstream.lately.known(handle, used, self._asked.answers)
+        return self._upstream.lately.known(handle, used, self._asked.answers, self._asked.prompts)
 
     def estimate(self, used: Used | None = None) -> Mapping[str, Any] | None:
         """Return what a managed API is estimated to have used for it; None where no such one was asked."""

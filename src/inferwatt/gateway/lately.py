@@ -49,15 +49,15 @@ class Lately:
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(handle)
 
-    def known(self, handle: RequestHandle, used: Used, answers: int) -> Known | RequestEnergy | None:
-        """Return what is known of a call that ends now; of several answers the prompt counts for each."""
+    def known(self, handle: RequestHandle, used: Used, answers: int, prompts: int = 1) -> Known | RequestEnergy | None:
+        """Return what is known of a call that ends now; of several answers to one prompt that counts for each."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + LOOK_SECONDS
             self._look(now)
         used = replace(used, model=handle.model or used.model)
-        if answers > 1 and used.prompt is not None:
-            used = replace(used, prompt=used.prompt * answers, cached=None)
+        if answers > prompts and used.prompt is not None:
+            used = replace(used, prompt=used.prompt * (answers // prompts), cached=None)
         stands = self._rates.get(used.model)
         rates = (stands[0],) if stands is not None and now - stands[1] < RECENT_SECONDS else ()
         return provisional(handle.energy(), rates, used, answers=answers)
