@@ -1,4 +1,4 @@
-"""The image cannot be built without a daemon and a base image; what it consists of can be run."""
+"""The image cannot be built without a daemon and a base image; what it consists of can be run (docs/container.md)."""
 
 import re
 import shutil
@@ -50,6 +50,16 @@ def test_every_package_is_pinned_by_its_hash() -> None:
     assert all("--require-hashes" in part for part in installs if not part.endswith("/wheel/*.whl"))
 
 
+def test_the_builder_is_given_what_is_copied_and_no_environment() -> None:
+    """All of a checkout is left out but what a COPY of the build stage names: gigabytes, and what may be secret."""
+    lines = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
+    given_to_it = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    copied = {part for copy in given(stages()[0], "COPY") for part in copy.split()[:-1]}
+
+    assert lines[0] == "*"
+    assert {part.split("/")[0] if part.startswith("constraints/") else part for part in copied} == given_to_it
+
+
 @pytest.mark.real
 def test_the_commands_of_the_build_make_an_agent(tmp_path: Path) -> None:
     """Each COPY and RUN of the build stage, in folders of its own instead of /src and /opt: what comes out runs."""
@@ -63,6 +73,7 @@ def test_the_commands_of_the_build_make_an_agent(tmp_path: Path) -> None:
         elif name == "RUN":
             command = re.sub(r"(?<![\w/])/opt/", f"{tmp_path}/", rest)
             command = re.sub(r"(?<![\w/-])python -m venv", f"{sys.executable} -m venv", command)
+            command = command.replace("--no-cache-dir", "--no-compile")  # a test need not wait for it
             subprocess.run(["sh", "-ec", command], cwd=source, check=True, capture_output=True, timeout=400)
 
     program = tmp_path / "inferwatt" / "bin" / "inferwatt"
