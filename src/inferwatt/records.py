@@ -296,6 +296,11 @@ class Request:
     queued_ns: int | None = None
 
     @property
+    def begun_ns(self) -> int:
+        """Before when nothing of it was computed: its arrival, and what it waited as its server says."""
+        return self.arrival_ns + (self.queued_ns or 0)
+
+    @property
     def thrown_away(self) -> dict[str, int]:
         """Tokens that were computed and that nobody got, by reason: how the request ended, or a rejected draft."""
         found = {REJECTED_DRAFT: self.rejected_tokens, self.ending or UNKNOWN_ENDING: self.wasted_tokens}

@@ -91,3 +91,21 @@ def test_the_queue_that_it_tells_costs_nothing() -> None:
     final = meter.advance(4000 * MS, last=True).requests
 
     assert [energy.energy_uj / 1e6 for _, energy in final] == [pytest.approx(365, rel=0.02)] * 8
+
+
+@pytest.mark.parametrize("prompt", [20, 5, None])
+def test_what_its_server_says_it_waited_costs_nothing_from_the_first_call_on(prompt: int | None) -> None:
+    """Two seconds of waiting at 100 W are its model's idle, not its prompt's: before any pace is learnt."""
+    meter = Attributor()
+    meter.add_device(Device("gpu-0"))
+    meter.add_engine(Engine("e0", "m", ("gpu-0",)))
+    told = {"prompt_tokens": prompt, "output_tokens": 100, "first_token_ns": 2100 * MS, "queued_ns": 2000 * MS}
+    meter.request(Request("r", "e0", "m", **told, end_ns=4000 * MS, outcome=Outcome.FINISHED))  # type: ignore[arg-type]
+    counter_uj = 0
+    for t_ms in range(0, 5050, 50):
+        meter.reading(Reading(t_ms * MS, "gpu-0", counter_uj=counter_uj))
+        counter_uj += (730 if 2000 <= t_ms < 4000 else 100) * 50_000
+    [(_, energy)] = meter.advance(5000 * MS, last=True).requests
+
+    assert energy.prefill_uj / 1e6 == pytest.approx(73, rel=0.02)
+    assert energy.energy_uj / 1e6 == pytest.approx(1460, rel=0.02)

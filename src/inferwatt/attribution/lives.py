@@ -43,7 +43,7 @@ class Rates:
         if computed is not None:
             self.prompt_tokens += (computed - self.prompt_tokens) * (_GAIN if self.prompt_tokens else 1.0)
             if computed >= _MIN_PROMPT_TOKENS:
-                seconds = (request.first_token_ns - request.arrival_ns) / NS_PER_SECOND
+                seconds = (request.first_token_ns - request.begun_ns) / NS_PER_SECOND
                 self._prefill_seconds_per_token.append(seconds / computed)
         decoded = (request.output_tokens or 0) - 1
         elapsed_ns = request.end_ns - request.first_token_ns
@@ -222,12 +222,12 @@ class Lives:
         """Return when the prompt began to be computed: waiting in the queue before it is no work."""
         record = life.record
         if record.first_token_ns is None:
-            return record.arrival_ns
+            return min(record.begun_ns, first_ns)
         flops = float(self.shape.flops(np.array([computed]), np.array([record.cached_tokens or 0]))[0])
         pace = self.pace.pace()
         if pace.step_seconds:
             longest_ns = round(_PACED_SLACK * (pace.step_seconds + pace.seconds_per_flop * flops) * NS_PER_SECOND)
-        start_ns = self.pace.free_since(record.arrival_ns, first_ns)
+        start_ns = max(self.pace.free_since(record.arrival_ns, first_ns), min(record.begun_ns, first_ns))
         if longest_ns:
             start_ns = max(start_ns, first_ns - longest_ns)
         self.pace.prefilled(life.slot, start_ns, first_ns, flops, computed)
@@ -236,12 +236,12 @@ class Lives:
     def _supposed_first(self, record: Request, computed: int, expected_ns: int, end_ns: int) -> int:
         """Return when prefill turned to decode, where nobody saw it: by the time that each token takes."""
         if end_ns == FAR_NS:
-            return record.arrival_ns + expected_ns
+            return record.begun_ns + expected_ns
         prompt_part = computed * self.rates.prompt_token_price
         output_part = max((record.output_tokens or 1) - 1, 0)
         whole = prompt_part + output_part
         part = prompt_part / whole if whole else 0.0
-        return record.arrival_ns + round((end_ns - record.arrival_ns) * part)
+        return record.begun_ns + round((end_ns - record.begun_ns) * part)
 
     def _decode_rate(self, record: Request, first_ns: int, end_ns: int) -> float:
         if record.output_tokens is None or end_ns == FAR_NS:
