@@ -30,7 +30,8 @@ params.port = int(sys.argv[2])
 params.n_ctx = 8192
 params.n_parallel = 4
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-params.endpoint_metrics = sys.argv[3] == "metrics"
+params.endpoint_metrics = "metrics" in sys.argv
+params.endpoint_slots = "slots" in sys.argv
 params.warmup = False
 server = Server(params)
 sys.stdin.read()  # until the test closes it, or dies
@@ -56,14 +57,14 @@ def llamacpp_server() -> Iterator[LlamaCpp]:
 class LlamaCppProcess:
     """Run the real llama.cpp server in a process of its own while the context lasts."""
 
-    def __init__(self, *, metrics: bool = True, port: int | None = None) -> None:
-        self._metrics = metrics
+    def __init__(self, *, metrics: bool = True, slots: bool = True, port: int | None = None) -> None:
+        self._pages = [*(["metrics"] if metrics else []), *(["slots"] if slots else [])]
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> LlamaCpp:
         port = self._port or free_port()
-        arguments = [sys.executable, "-c", SERVE, str(model_path()), str(port), "metrics" if self._metrics else "none"]
+        arguments = [sys.executable, "-c", SERVE, str(model_path()), str(port), *self._pages]
         self._process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
         server = LlamaCpp(f"http://127.0.0.1:{port}", self._process.pid)
         try:

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from inferwatt.clock import SystemClock
 from inferwatt.engines.candidates import FoundEngines
 from inferwatt.engines.discover import llamacpp
+from inferwatt.engines.glance import glances
 from inferwatt.engines.scrape import Emitted, EngineSeen, Scraper
 from inferwatt.engines.servers import EnginesConfig, Target
 from inferwatt.records import Event, EventKind, Sums
@@ -134,7 +136,10 @@ def test_a_server_without_its_metrics_is_found_and_the_flag_is_named() -> None:
         with closing(Watched(server.url)) as watched:
             seen = watched.emitted[0]
 
-    assert [lack.fix for lack in found.lacks if server.url in lack.where] == ["start the server with --metrics"]
+        targets = [target for target in found.engines if target.url == server.url]
+        (looked,) = glances(targets, EnginesConfig(), SystemClock())
+
+    assert [lack.fix for lack in looked.lacks] == ["start the server with --metrics"]
     assert isinstance(seen, EngineSeen)
     assert seen.pids == {server.pid}
 
@@ -168,7 +173,7 @@ def test_scraped_sums_equal_what_the_answers_say(watched: Watched, llamacpp_serv
 
 
 def test_when_the_counters_move(watched: Watched, llamacpp_server: LlamaCpp) -> None:
-    """Cached tokens count as a prompt starts, computed ones as it ends, output only when the request ends."""
+    """Cached tokens count as a prompt starts, computed ones as it ends; output as it is made, by the slots."""
     system = "You know the sea and tell of it at length. " * 20
     timings(llamacpp_server.url, chat("Hello.", system, max_tokens=1))
     watched.idle()
@@ -189,8 +194,25 @@ def test_when_the_counters_move(watched: Watched, llamacpp_server: LlamaCpp) -> 
 
     told = [chunk["timings"] for chunk in rest if "timings" in chunk][-1]
     assert (at_start[0], at_start[1] - begun[1], at_start[2]) == (begun[0], told["cache_n"], begun[2])
-    assert (in_decode[0] - begun[0], in_decode[2]) == (told["prompt_n"], begun[2])
+    assert in_decode[0] - begun[0] == told["prompt_n"]
+    assert 29 <= in_decode[2] - begun[2] <= 60
     assert (ended[0], ended[2] - begun[2]) == (in_decode[0], told["predicted_n"])
+
+
+def test_without_slots_output_counts_when_the_request_ends() -> None:
+    """`--no-slots`: the counter alone, which stands still until then."""
+    with LlamaCppProcess(slots=False) as server, closing(Watched(server.url)) as watched:
+        watched.idle()
+        with closing(ask(server.url, chat("Count.", max_tokens=60, stream=True, ignore_eos=True))) as connection:
+            answer = chunks(connection)
+            for _ in range(30):
+                next(answer)
+            watched.look()
+            in_decode = watched.tokens()[2]
+            list(answer)
+        watched.idle()
+
+    assert (in_decode, watched.tokens()[2]) == (0, 60)
 
 
 def test_a_streaming_client_that_leaves_stops_the_work_and_its_tokens_are_counted(

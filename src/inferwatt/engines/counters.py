@@ -17,7 +17,7 @@ from inferwatt.engines.latencies import Histograms
 from inferwatt.engines.pages import LIMIT, MAX_SERIES, Labels, Page, Sample
 from inferwatt.engines.servers import COUNTERS, GAUGES, LATENCIES, ServerKind
 from inferwatt.engines.wanted import picked
-from inferwatt.records import Observed
+from inferwatt.records import Observed, Sums
 
 NEGATIVE = "negative"
 NO_MODEL = "no_model"
@@ -45,6 +45,21 @@ class Delta:
     waiting: int | None = None
     fell: bool = False
     latencies: Mapping[str, Observed] = field(default_factory=dict)
+
+    def sums(self, t0_ns: int, t1_ns: int, engine: str) -> Sums:
+        """Return it as the record of an engine."""
+        return Sums(
+            t0_ns,
+            t1_ns,
+            engine,
+            prompt_tokens=self.computed_tokens,
+            cached_tokens=self.cached_tokens,
+            output_tokens=self.output_tokens,
+            running=self.running,
+            waiting=self.waiting,
+            units={"inferences": self.inferences} if self.inferences else {},
+            latencies=self.latencies,
+        )
 
 
 @dataclass(frozen=True, slots=True)

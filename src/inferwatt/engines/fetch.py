@@ -6,6 +6,7 @@ up at a later call, so that one busy server holds up no other and never sees mor
 
 import http.client
 import io
+import json
 import select
 import socket
 import time
@@ -170,6 +171,16 @@ class HttpFetch:
         if not whole:
             self.close()
         return b"".join(chunks), whole
+
+
+def decoded(answer: Answer | None) -> object:
+    """Return what a whole answer says as JSON, None where it says nothing that can be used."""
+    if answer is None or answer.status != 200 or not answer.whole or len(answer.body) >= MAX_BODY_BYTES:
+        return None
+    try:
+        return json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def is_address(url: str) -> bool:

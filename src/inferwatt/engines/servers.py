@@ -34,6 +34,7 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models_path: str = "/v1/models"
     props_path: str = ""
     metrics_path: str = "/metrics"
+    slots_path: str = ""
     has_metrics: bool = True
     metrics_off_fix: str = "turn the server's metrics on"
     better: str = "inferwatt gateway --upstream {url}"

@@ -1,16 +1,16 @@
 """One server under watch: is it there, is it still the same process, and what did it do since the last page."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from inferwatt.engines.counters import Counters, Delta, Growth
 from inferwatt.engines.epochs import Epochs
-from inferwatt.engines.fetch import Answer, Fetch, HttpFetch
-from inferwatt.engines.pages import MAX_BODY_BYTES, Page, read_page
+from inferwatt.engines.fetch import Answer, Fetch, HttpFetch, decoded
+from inferwatt.engines.pages import Page, read_page
 from inferwatt.engines.roster import EngineSeen, Roster, Said
 from inferwatt.engines.servers import ServerKind, Target, loaded_models
+from inferwatt.engines.slots import Begun, begun
 from inferwatt.engines.trees import processes_of
 from inferwatt.errors import InferwattError, RecordRejected, SourceGone, SourceRetry
 from inferwatt.records import NOWHERE, Event, Place, Sums
@@ -97,6 +97,8 @@ class ServerWatch:
         self._counters = Counters(kind)
         self._epochs = Epochs(kind.start_header)
         self._roster = Roster(target, emit)
+        self._begun = Begun()
+        self._has_slots = True
         self._probe_due_ns = 0
         self._failed_in_a_row = 0
         self._is_several = False
@@ -164,7 +166,7 @@ class ServerWatch:
         if answer.status != 200:
             raise SourceRetry(f"it answers {answer.status}", where=where, fix="look at the server's log")
         self._failed_in_a_row = 0
-        self._introduce(now_ns, loaded_models(_decoded(answer)), "it says that it is loaded")
+        self._introduce(now_ns, loaded_models(decoded(answer)), "it says that it is loaded")
         fix = self._kind.better_of(self._target.url)
         lack = self._lack(f"{self._target.kind} counts no tokens on any page", where, fix)
         self._note(state=NO_METRICS, last_error=lack)
@@ -194,14 +196,39 @@ class ServerWatch:
             self._counters.forget(from_zero=True)
         if epoch.is_restart:
             self._restarted(now_ns, "another process answers")
+        if epoch.is_new:
+            self._begun.start(0)
         was_seeded = self._counters.seeded
-        growth = self._counters.advance(page)
+        growth = self._dated(self._counters.advance(page), is_first=not was_seeded)
         self._note_page(page, growth)
         self._is_several = self._is_several or epoch.replicas or growth.replicas
         if self._is_several or not page.samples:
             self._refuse(where, now_ns)
         else:
             self._tell(growth.models, epoch.since_ns if was_seeded else None, now_ns, is_partial=page.partial)
+
+    def _dated(self, growth: Growth, *, is_first: bool) -> Growth:
+        """Return what was done, with the tokens of answers that are not complete where the server's slots tell them."""
+        delta = growth.models.get("") if self._kind.slots_path else None
+        if delta is None or delta.output_tokens is None:
+            return growth
+        begun = self._slots()
+        if is_first:
+            self._begun.start(begun)
+            return growth
+        made = self._begun.made(delta.output_tokens, begun)
+        return replace(growth, models={"": replace(delta, output_tokens=made)})
+
+    def _slots(self) -> int | None:
+        """Return the tokens of answers that are not complete; a server that does not tell them is not asked again."""
+        if not self._has_slots:
+            return None
+        try:
+            answer = self._fetch.get(self._kind.slots_path)
+        except InferwattError:
+            return None
+        self._has_slots = answer is None or answer.status == 200
+        return begun(answer.body) if answer is not None and answer.status == 200 else None
 
     def _note_page(self, page: Page, growth: Growth) -> None:
         """Count a page that could be read."""
@@ -237,11 +264,12 @@ class ServerWatch:
         self._introduce(now_ns, served, "its page answers")
         if since_ns is not None and since_ns < now_ns:
             for model, delta in models.items():
-                self._emit(_sums(delta, self._roster.engine(model), since_ns, now_ns))
+                self._emit(delta.sums(since_ns, now_ns, self._roster.engine(model)))
 
     def _restarted(self, now_ns: int, why: str, models: Collection[str] | None = None) -> None:
         self._roster.unload(now_ns, why, models)
         self._probe_due_ns = now_ns
+        self._has_slots = True
         self._note(restarts=self._health.restarts + 1)
 
     def _introduce(self, now_ns: int, models: Sequence[str], why: str) -> None:
@@ -263,34 +291,9 @@ class ServerWatch:
     def _json(self, path: str) -> object:
         """Return what a path answers, None where that is nothing usable: the page itself is what counts."""
         try:
-            return _decoded(self._fetch.get(path)) if path else None
+            return decoded(self._fetch.get(path)) if path else None
         except InferwattError:
             return None
 
     def _note(self, **changes: object) -> None:
         self._health = replace(self._health, **changes)  # type: ignore[arg-type]
-
-
-def _decoded(answer: Answer | None) -> object:
-    """Return what a whole answer says as JSON, None where it says nothing that can be used."""
-    if answer is None or answer.status != 200 or not answer.whole or len(answer.body) >= MAX_BODY_BYTES:
-        return None
-    try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _sums(delta: Delta, engine: str, since_ns: int, now_ns: int) -> Sums:
-    return Sums(
-        since_ns,
-        now_ns,
-        engine,
-        prompt_tokens=delta.computed_tokens,
-        cached_tokens=delta.cached_tokens,
-        output_tokens=delta.output_tokens,
-        running=delta.running,
-        waiting=delta.waiting,
-        units={"inferences": delta.inferences} if delta.inferences else {},
-        latencies=delta.latencies,
-    )
