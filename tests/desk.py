@@ -128,8 +128,9 @@ class Desk:
             self.keeper.step()
 
     def shown(self, name: str) -> Mapping[tuple[str, ...], float]:
-        """Return a family of the published snapshot."""
-        return self.keeper.snapshot.values.get(name, {})
+        """Return a family of the published snapshot; of a counter what has counted anything yet."""
+        series = self.keeper.snapshot.values.get(name, {})
+        return {labels: value for labels, value in series.items() if value or not name.endswith("_total")}
 
     def row(self, name: str) -> RequestRow:
         """Return the committed row of a request."""

@@ -44,7 +44,7 @@ def test_the_last_figures_go_out_when_the_agent_ends(tmp_path: Path) -> None:
 
 
 def test_how_an_exporter_goes_is_a_metric() -> None:
-    """Counts follow the outlet's own, and what never happened has no series."""
+    """Counts follow the outlet's own; what may be lost begins at 0, so that the first loss is an increase."""
     books = Books()
     bring_in_exports([OutletHealth("otlp", 3, {"timeout": 2}, {"overflow": 5}, 7, 12.5)], books)
     bring_in_exports([OutletHealth("otlp", 4, {"timeout": 2}, {"overflow": 6}, 0, None)], books)
@@ -52,7 +52,7 @@ def test_how_an_exporter_goes_is_a_metric() -> None:
     assert {name: series for name, series in books.values.items() if "export" in name} == {
         "inferwatt_exports_total": {("otlp",): 4},
         "inferwatt_export_failures_total": {("otlp", "timeout"): 2},
-        "inferwatt_export_dropped_total": {("otlp", "overflow"): 6},
+        "inferwatt_export_dropped_total": {("otlp", "overflow"): 6, ("otlp", "refused"): 0},
         "inferwatt_export_queued_requests": {("otlp",): 0},
         "inferwatt_export_last_success_timestamp_seconds": {("otlp",): 12.5},
     }

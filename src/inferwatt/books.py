@@ -1,7 +1,8 @@
 """The books: running totals by label from closed ticks and final requests. Pure: no clock, no I/O.
 
-Counters only grow; they are restored from the ledger at start, and what they gained since the last commit is handed
-to the next one. What a person looks at (`views.py`) counts from the agent's start.
+Counters only grow, and are shown from 0 on where that is known, so that their first step is seen as one; they are
+restored from the ledger at start, and what they gained since the last commit is handed to the next one. What a person
+looks at (`views.py`) counts from the agent's start.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ from inferwatt.export.catalog import CACHE_NONE, CACHE_READ, CATALOG, DECODE, ID
 from inferwatt.folding import Names
 from inferwatt.records import Device, Engine, Event, Outcome, Request, RequestEnergy, Sums
 from inferwatt.snapshot import EXEMPLAR_ID_CHARACTERS, Exemplar, HistogramValue, Labels
-from inferwatt.tallies import accounts_of, wasted_by_reason
+from inferwatt.tallies import accounts_of, at_zero, wasted_by_reason
 from inferwatt.tokens import TokenBooks, Tokens
 from inferwatt.units import joules, seconds
 from inferwatt.waits import passed_on, with_observed, with_one
@@ -35,7 +36,7 @@ class Books:
 
     def __init__(self, config: BooksConfig | None = None) -> None:
         self._config = config or BooksConfig()
-        self.values: dict[str, dict[Labels, float]] = {}
+        self.values: dict[str, dict[Labels, float]] = at_zero()
         self.histograms: dict[str, dict[Labels, HistogramValue]] = {}
         self._changed: dict[str, set[Labels]] = {}
         self._changed_histograms: dict[str, set[Labels]] = {}
@@ -114,11 +115,11 @@ class Books:
         self.values.setdefault(name, {})[labels] = value
 
     def count_to(self, name: str, labels: Labels, value: float) -> None:
-        """Follow a count that another part of the agent keeps from its own start: add what it gained."""
+        """Follow a count that another part of the agent keeps from its own start, at 0 too: add what it gained."""
         gained = value - self._followed.get((name, labels), 0)
         self._followed[name, labels] = value
-        if gained > 0:
-            self.add(name, labels, gained)
+        if gained > 0 or labels not in self.values.get(name, {}):
+            self.add(name, labels, max(gained, 0))
 
     def forget(self, name: str) -> None:
         """Drop a gauge's series, before those that still exist are set again."""
@@ -141,9 +142,9 @@ class Books:
         provenance = labels[2]
         self.add("inferwatt_device_energy_joules_total", labels, tick.energy_uj)
         for account, engine, uj in accounts_of(tick):
-            if uj:
-                model, server = self._names(engine)
-                labels = (model, server, account, component, provenance)
+            model, server = self._names(engine)
+            labels = (model, server, account, component, provenance)
+            if uj or labels not in self.values.get("inferwatt_energy_joules_total", {}):
                 self.add("inferwatt_energy_joules_total", labels, uj)
                 if account == IDLE_RESIDENT:
                     self.add("inferwatt_loaded_energy_joules_total", (model, server, provenance), uj)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from inferwatt.attribution.timeline import Timeline
 from inferwatt.books import Books
 from inferwatt.records import Condition, Event, EventKind
+from inferwatt.residual import OVERHEAD
 from inferwatt.units import NS_PER_SECOND
 
 _GAUGES = (
@@ -67,6 +68,8 @@ def courses(books: Books, timelines: Mapping[str, Timeline]) -> None:
         device = timeline.device
         labels = (name, device.domain, device.provenance.value)
         books.count_to("inferwatt_device_bridged_energy_joules_total", labels, timeline.bridged_uj)
+        if device.domain == OVERHEAD:
+            books.count_to("inferwatt_device_events_total", (name, EventKind.NEGATIVE_RESIDUAL.value), 0)
         if timeline.period_ns:
             period_seconds = timeline.period_ns / NS_PER_SECOND
             books.gauge("inferwatt_device_update_period_seconds", (name,), round(period_seconds, 4))

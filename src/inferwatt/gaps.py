@@ -6,7 +6,7 @@ from inferwatt.ledger.rows import DeviceState
 from inferwatt.records import Device, Event, EventKind, Provenance, Reading
 from inferwatt.residual import OVERHEAD
 
-_GOES_ON = frozenset({Provenance.MEASURED, Provenance.REPORTED})
+_GOES_ON = frozenset({Provenance.MEASURED, Provenance.REPORTED, Provenance.SIMULATED})
 """Counters that live outside this process, and so go on without it."""
 _GENEROUS_WATTS = 1000.0
 """What a device whose counter wraps may use at most: longer gaps could hide a whole turn, so they are not bridged."""

@@ -5,9 +5,9 @@ from math import sqrt
 
 from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.attribution.split import apportion_few
-from inferwatt.export.catalog import IDLE_EMPTY, IDLE_RESIDENT, OTHER, UNATTRIBUTED, UNLISTED
+from inferwatt.export.catalog import CATALOG, IDLE_EMPTY, IDLE_RESIDENT, OTHER, UNATTRIBUTED, UNLISTED, Kind
 from inferwatt.records import EnergyPart, Request
-from inferwatt.snapshot import AccountView
+from inferwatt.snapshot import AccountView, Labels
 from inferwatt.units import joules
 
 
@@ -84,6 +84,14 @@ class WorkCount:
     cached: int = 0
     output: int = 0
     requests: int = 0
+
+
+def at_zero() -> dict[str, dict[Labels, float]]:
+    """Return the counters of ours that have no labels: Prometheus sees no increase in one that appears at 1."""
+    ours = (
+        metric for metric in CATALOG.values() if metric.kind is Kind.COUNTER and metric.name.startswith("inferwatt")
+    )
+    return {metric.name: {(): 0} for metric in ours if not metric.labels}
 
 
 def accounts_of(tick: TickEnergy) -> list[tuple[str, str, int]]:

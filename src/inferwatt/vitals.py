@@ -24,6 +24,9 @@ MOST_LACKS_TOLD = 5
 STALLED_NS = 10 * NS_PER_SECOND
 """How long nothing may be committed before that is said."""
 
+_NONE_YET = {"overflow": 0, "refused": 0}
+"""Why an exporter drops things; shown from its start on."""
+
 
 class Rooms(Protocol):
     """The rooms whose health is looked at."""
@@ -86,7 +89,7 @@ def bring_in_exports(outlets: Iterable[OutletHealth], books: Books) -> None:
         books.count_to("inferwatt_exports_total", (outlet.name,), outlet.exports)
         for reason, count in outlet.failures.items():
             books.count_to("inferwatt_export_failures_total", (outlet.name, reason), count)
-        for reason, count in outlet.dropped.items():
+        for reason, count in {**_NONE_YET, **outlet.dropped}.items():
             books.count_to("inferwatt_export_dropped_total", (outlet.name, reason), count)
         books.gauge("inferwatt_export_queued_requests", (outlet.name,), outlet.queued)
         if outlet.last_success_unix_seconds is not None:

@@ -20,13 +20,13 @@ READY_SECONDS = 30.0
 
 
 @contextmanager
-def victoria_metrics(folder: Path) -> Iterator[str]:
-    """Run it on a free port; return where. New points are shown at once, and all of them are kept apart."""
+def victoria_metrics(folder: Path, *more: str) -> Iterator[str]:
+    """Run it on a free port with `more` flags; return where. New points are shown at once, all of them kept apart."""
     program = shutil.which("victoria-metrics")
     if program is None:
         missing("victoria-metrics is not installed: apt-get install victoria-metrics")
     port = free_port()
-    flags = [f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-search.latencyOffset=0s"]
+    flags = [f"-httpListenAddr=127.0.0.1:{port}", f"-storageDataPath={folder}", "-search.latencyOffset=0s", *more]
     process = subprocess.Popen([program, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     try:

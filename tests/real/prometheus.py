@@ -74,6 +74,11 @@ class Prometheus:
         (sample,) = self.query(expression)
         return sample.value
 
+    def points(self, expression: str) -> list[tuple[Labels, list[tuple[float, float]]]]:
+        """Return the stored points of a range, (Unix seconds, value) each, series by series."""
+        found = self.get("query", query=expression)["result"]
+        return [(series["metric"], [(at, float(value)) for at, value in series["values"]]) for series in found]
+
     def wait(self, expression: str) -> list[Sample]:
         """Wait until an expression has a result, and return it.
 
@@ -109,14 +114,27 @@ Scrape = Callable[[Mapping[str, str]], Prometheus]
 """Job name -> URL of a metrics page, to a Prometheus that scrapes them: the fixture `prometheus`."""
 
 
-def configuration(targets: Mapping[str, str], rule_files: Sequence[str] = ()) -> str:
-    """Return a scrape configuration (YAML is a superset of JSON) of job name -> URL."""
+def configuration(
+    targets: Mapping[str, str],
+    rule_files: Sequence[str] = (),
+    alertmanagers: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """Return a scrape configuration (YAML is a superset of JSON) of job name -> URL; alerts go to HOST:PORT each.
+
+    Targets have `labels`, which the page's own win over.
+    """
     jobs = []
     for job, target in targets.items():
         url = urllib.parse.urlsplit(target)
-        jobs.append({"job_name": job, "metrics_path": url.path, "static_configs": [{"targets": [url.netloc]}]})
+        found = {"targets": [url.netloc], "labels": labels or {}}
+        jobs.append(
+            {"job_name": job, "metrics_path": url.path, "honor_labels": bool(labels), "static_configs": [found]}
+        )
     every_second = {"scrape_interval": "1s", "scrape_timeout": "1s"}
-    return json.dumps({"global": every_second, "rule_files": list(rule_files), "scrape_configs": jobs})
+    told = {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]}
+    rules = {"rule_files": list(rule_files), "alerting": told}
+    return json.dumps({"global": every_second, **rules, "scrape_configs": jobs})
 
 
 def free_port() -> int:
@@ -128,9 +146,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def scraping(folder: Path, targets: Mapping[str, str], rule_files: Sequence[str] = ()) -> Iterator[Prometheus]:
+def scraping(
+    folder: Path,
+    targets: Mapping[str, str],
+    rule_files: Sequence[str] = (),
+    alertmanagers: Sequence[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> Iterator[Prometheus]:
     """Run Prometheus in `folder` over `targets` (job name -> URL of a metrics page), with rules; stop it at the end."""
-    (folder / "prometheus.yml").write_text(configuration(targets, rule_files))
+    (folder / "prometheus.yml").write_text(configuration(targets, rule_files, alertmanagers, labels))
     address = f"127.0.0.1:{free_port()}"
     command = [
         program("prometheus"),
