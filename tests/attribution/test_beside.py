@@ -9,7 +9,7 @@ from benchmarks.truth.scores import score
 
 from inferwatt import recording
 from inferwatt.attribution.beside import Beside
-from inferwatt.attribution.work import Shape, StepRows, whole_step
+from inferwatt.attribution.work import Shape, StepRows, from_steps
 from inferwatt.recording import Meta, Record
 from inferwatt.records import Engine, Reading, Request, Step, Tier
 from inferwatt.replay import replay
@@ -69,6 +69,7 @@ def test_before_anything_is_learnt_time_decides() -> None:
     """An engine that worked twice as long is supposed to have used twice as much, until ticks say otherwise."""
     one = np.ones(1)
     step = StepRows(0, 10_000_000, np.zeros(1, dtype=np.int64), one, one, np.zeros(1, dtype=np.bool_))
-    work = {"a": whole_step(step, Shape()), "b": whole_step(replace(step, t1_ns=20_000_000), Shape())}
+    steps = {"a": step, "b": replace(step, t1_ns=20_000_000)}
+    work = {name: rows for name, each in steps.items() if (rows := from_steps([each], 0, each.t1_ns, Shape()))}
 
     assert Beside().amounts(work).tolist() == [0.01, 0.02]

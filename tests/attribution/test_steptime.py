@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from inferwatt.attribution.steptime import StepTime
-from inferwatt.attribution.work import Shape, StepRows, Work, whole_step
+from inferwatt.attribution.work import Shape, StepRows, Work, from_steps
 
 FLOOR, PER_BYTE, OTHER, PER_FLOP = 7e-3, 4e-13, 1e-3, 2e-15
 
@@ -85,17 +85,9 @@ def test_nothing_known_makes_nothing_own() -> None:
 def experts(time: StepTime, shape: Shape, tokens: list[float]) -> list[float]:
     """Return the own times in one step of a mixture of experts, members with so many new tokens."""
     count = len(tokens)
-    work = whole_step(
-        StepRows(
-            0,
-            40_000_000,
-            np.arange(count),
-            np.array(tokens),
-            np.zeros(count),
-            np.array(tokens) > 1,
-        ),
-        shape,
-    )
+    step = StepRows(0, 40_000_000, np.arange(count), np.array(tokens), np.zeros(count), np.array(tokens) > 1)
+    work = from_steps([step], 0, step.t1_ns, shape)
+    assert work is not None
     return [float(x) for x in time.times(work).own]
 
 

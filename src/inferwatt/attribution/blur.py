@@ -18,12 +18,12 @@ def told_ns(moment_ns: Ints, t0_ns: Ints | int, t1_ns: Ints | int, window_ns: In
         window_ns: over how long power is averaged; an int 0 for not at all.
     """
     if isinstance(window_ns, int) and window_ns == 0:
-        return np.clip(moment_ns, t0_ns, t1_ns) - t0_ns
+        return np.minimum(np.maximum(moment_ns, t0_ns), t1_ns) - t0_ns
     return (_area(moment_ns - t0_ns + window_ns, t1_ns - t0_ns) - _area(moment_ns - t0_ns, t1_ns - t0_ns)) / window_ns
 
 
 def _area(past_ns: Ints, elapsed_ns: Ints | int) -> Floats:
     """Return the integral of what `told_ns` is without a window, from the tick's begin to `past_ns` after it."""
-    inside = np.clip(past_ns, 0, elapsed_ns).astype(np.float64)
+    inside = np.minimum(np.maximum(past_ns, 0), elapsed_ns).astype(np.float64)
     area: Floats = inside**2 / 2 + np.maximum(past_ns - elapsed_ns, 0) * elapsed_ns
     return area

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from inferwatt.attribution.arrays import Floats, Ints
+from inferwatt.attribution.arrays import Bools, Floats, Ints, floats
 from inferwatt.attribution.counted import Counts
 from inferwatt.attribution.lag import MOST_NS, Lag
 from inferwatt.attribution.latecomers import Latecomers
@@ -13,9 +13,10 @@ from inferwatt.attribution.rebuild import from_spans
 from inferwatt.attribution.slots import SlotTable
 from inferwatt.attribution.steptime import StepTime
 from inferwatt.attribution.timeline import Tick
-from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_steps, whole_step
+from inferwatt.attribution.work import Shape, StepRows, StepStore, Work, from_steps
 from inferwatt.errors import RecordRejected
 from inferwatt.records import TIER_RANK, Engine, Model, Phase, Request, Step, Tier
+from inferwatt.units import NS_PER_SECOND
 
 _TAUGHT_STEPS = 512
 _TEACH_EVERY = 8
@@ -63,27 +64,26 @@ class EngineState:
         if not step.members or TIER_RANK[self._best_tier] > 0:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
-        if min(new_tokens) <= 0:  # one that waits beside is no member: nothing of it is computed
+        new, context = floats(new_tokens), floats(context_tokens)
+        if new.min() <= 0:  # one that waits beside is no member: nothing of it is computed
             self.add_step(replace(step, members=tuple(member for member in step.members if member[1] > 0)), slots)
             return
         if names != self._last_names:
             self._last_slots = self._slots_of(names, step, slots)
-        new, context = np.array(new_tokens, dtype=np.float64), np.array(context_tokens, dtype=np.float64)
         prefill, reached = np.zeros(len(names), dtype=np.bool_), context + 1.0
         if Phase.PREFILL in phases:
             prefill = np.array([phase == Phase.PREFILL for phase in phases])
             reached = np.where(prefill, context + new, reached)  # of a decode's drafts one token is sure to stay
         before = slots.note_step(self._last_slots, step.t1_ns, reached)
-        again = np.clip(before - context, 0.0, new) * prefill
-        part = again / np.maximum(new, 1.0) if again.any() else None
-        rows = StepRows(step.t0_ns, step.t1_ns, self._last_slots, new, context, prefill, part)
+        again = _again(before - context, new, prefill) if Phase.PREFILL in phases else None
+        rows = StepRows(step.t0_ns, step.t1_ns, self._last_slots, new, context, prefill, again)
         self._stepped = True
         self._worked_ns = _NEVER
         self.steps.add(rows)
         if step.t0_ns < self._closed_ns:
             self.late.steps.append(rows)
         self._step_count += 1
-        if self._step_count < _TAUGHT_STEPS or self._step_count % _TEACH_EVERY == 0:
+        if step.t1_ns > step.t0_ns and (self._step_count < _TAUGHT_STEPS or self._step_count % _TEACH_EVERY == 0):
             self._untaught.append(rows)
 
     def _slots_of(self, names: tuple[str, ...], step: Step, slots: SlotTable) -> Ints:
@@ -227,9 +227,8 @@ class EngineState:
         if self._stepped:
             untaught, self._untaught = self._untaught, []
             for step in untaught:
-                rows = whole_step(step, self.shape)
-                flops, read_bytes, elapsed = (float(x.sum()) for x in (rows.flops, rows.read_bytes, rows.seconds))
-                time.learn(flops, read_bytes, len(rows.slot), elapsed, has_prefill=bool(rows.prefill.any()))
+                elapsed = (step.t1_ns - step.t0_ns) / NS_PER_SECOND
+                time.learn(*step.totals(self.shape), len(step.slot), elapsed, has_prefill=bool(step.prefill.any()))
             time.fit()
             return
         pace, prefill = self.lives.pace.pace(), self.lives.rates.prefill_seconds_per_token
@@ -237,3 +236,9 @@ class EngineState:
             time.set_paced(pace.step_seconds, pace.seconds_per_flop)
         elif prefill is not None:
             time.set_per_flop(prefill / self.shape.flops_per_token)
+
+
+def _again(known: Floats, new: Floats, prefill: Bools) -> Floats | None:
+    """Return which part of a step's new tokens had been computed before, of those `known`; None where none had."""
+    again = np.clip(known, 0.0, new) * prefill
+    return again / np.maximum(new, 1.0) if again.any() else None

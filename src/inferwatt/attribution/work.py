@@ -238,10 +238,3 @@ def _again(steps: Sequence[StepRows]) -> Floats | None:
     if all(step.again is None for step in steps):
         return None
     return np.concatenate([np.zeros(len(step.slot)) if step.again is None else step.again for step in steps])
-
-
-def whole_step(step: StepRows, shape: Shape) -> Work:
-    """Return the work of one step, wherever ticks cut it."""
-    work = from_steps([step], step.t0_ns, max(step.t1_ns, step.t0_ns + 1), shape)
-    assert work is not None
-    return work
