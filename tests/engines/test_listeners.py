@@ -2,7 +2,8 @@ import os
 import socket
 from pathlib import Path
 
-from inferwatt.engines.listeners import Listener, command_line, listeners, mapped_files, pids_behind
+from inferwatt.engines.listeners import Listener, command_line, listeners, mapped_files
+from inferwatt.engines.networks import pids_behind
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 

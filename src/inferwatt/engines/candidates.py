@@ -74,11 +74,14 @@ def find(
         (found, smell(kind_name, found) if smell else smell_of(kind_name, found, kinds, proc)) for found in others
     ]
     likely = [found for found, how in smelled if how is Smell.THIS]
-    possible = [found for found, how in smelled if how is Smell.NONE and found.port in kind.ports]
+    near, far = ([found for found in likely if found.is_near is is_near] for is_near in (True, False))
+    possible = [found for found, how in smelled if how is Smell.NONE and found.port in kind.ports and found.is_near]
     engines: list[Target] = []
     lacks: list[Lack] = []
-    for found in (*likely[:MAX_LIKELY], *possible[:MAX_CANDIDATES]):
+    for found in (*near[:MAX_LIKELY], *possible[:MAX_CANDIDATES], *far[:MAX_LIKELY]):
         target = _target(kind_name, kind, found, proc, is_likely=found in likely)
+        if not found.is_near and any(target.pids & engine.pids for engine in engines):
+            continue  # the same one, whose port a relay of this machine passes on
         asks = fetch(target.url, PROBE_TIMEOUT_SECONDS)
         try:
             if _is_one(kind, asks, is_likely=found in likely):
@@ -95,7 +98,8 @@ def find(
 def _target(kind_name: str, kind: ServerKind, found: Listener, proc: Path, *, is_likely: bool) -> Target:
     why = "its process, and its own word" if is_likely else f"port {found.port}, and its own word"
     pids = processes_of(found.pids, kind.commands, proc)
-    return Target(f"{kind_name}:{found.port}", f"http://{found.host}:{found.port}", kind_name, pids=pids, why=why)
+    place = f"{found.port}" if found.is_near else f"{found.host}:{found.port}"
+    return Target(f"{kind_name}:{place}", f"http://{found.host}:{found.port}", kind_name, pids=pids, why=why)
 
 
 def smell_of(kind_name: str, found: Listener, kinds: Mapping[str, ServerKind], proc: Path) -> Smell:

@@ -12,7 +12,9 @@ from importlib.metadata import EntryPoint, entry_points
 from inferwatt.engines.candidates import FoundEngines, find
 from inferwatt.engines.fetch import is_address
 from inferwatt.engines.listeners import Listener, listeners
-from inferwatt.engines.servers import EnginesConfig, Target, server_kinds
+from inferwatt.engines.networks import beyond, holders_at
+from inferwatt.engines.servers import EnginesConfig, ServerConfig, Target, server_kinds
+from inferwatt.engines.trees import processes_of
 from inferwatt.errors import ConfigError
 from inferwatt.snapshot import Lack
 
@@ -85,14 +87,26 @@ def configured(settings: EnginesConfig) -> tuple[Target, ...]:
 
 
 def local(kind_name: str, settings: EnginesConfig) -> FoundEngines:
-    """Return the servers of one kind on this machine."""
-    return find(kind_name, _sockets(int(time.monotonic())), settings.kinds)
+    """Return the servers of one kind on this machine, in its containers and pods too."""
+    near, far = _sockets(int(time.monotonic()))
+    own = _own(settings.server, near, far)
+    return find(kind_name, (*near, *(found for found in far if not found.pids & own)), settings.kinds)
 
 
 @lru_cache(maxsize=1)
-def _sockets(_second: int) -> tuple[Listener, ...]:
-    """Return who listens; all kinds that ask within a second are told the same."""
-    return listeners()
+def _sockets(_second: int) -> tuple[tuple[Listener, ...], tuple[Listener, ...]]:
+    """Return who listens where loopback reaches, and beyond; all kinds that ask within a second are told the same."""
+    return listeners(), beyond()
+
+
+@lru_cache(maxsize=1)
+def _own(configured: tuple[ServerConfig, ...], near: tuple[Listener, ...], far: tuple[Listener, ...]) -> frozenset[int]:
+    """Return the processes of configured servers: one that is found at another address too is the same."""
+    return (
+        processes_of((pid for server in configured for pid in holders_at(server.url, near, far)), ())
+        if far
+        else frozenset()
+    )
 
 
 def _place(url: str) -> str:

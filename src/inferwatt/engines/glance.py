@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from inferwatt.clock import Clock
 from inferwatt.engines.candidates import MODELS_PATH, owners, process_lacks
 from inferwatt.engines.fetch import Fetch, HttpFetch
-from inferwatt.engines.listeners import pids_behind
+from inferwatt.engines.networks import pids_behind
 from inferwatt.engines.roster import EngineSeen
 from inferwatt.engines.servers import EnginesConfig, ServerKind, Target
 from inferwatt.engines.watch import DOWN, UNSEEN, Emitted, ServerWatch, fetch_of
@@ -100,10 +100,10 @@ def _one(lack: Lack | None) -> tuple[Lack, ...]:
 
 def _whose_lacks(target: Target, find_pids: Callable[[str], frozenset[int]]) -> tuple[Lack, ...]:
     """Return why the joules of a server cannot be told from others', nothing where they can."""
-    if is_loopback(urlsplit(target.url).hostname or ""):
-        return process_lacks(target, find_pids(target.url))
     if target.pids or target.devices:
         return ()
+    if is_loopback(urlsplit(target.url).hostname or ""):
+        return process_lacks(target, find_pids(target.url))
     what = f"{target.name} is not at an address of this machine's own: no joule here is known to be its"
     return (Lack(what, target.url, 'run the agent there; else name what it runs on: devices = ["gpu-0"]'),)
 

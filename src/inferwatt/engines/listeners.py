@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 _LISTEN = "0A"
 _LOOPBACK_OR_ANY = frozenset({"127.0.0.1", "0.0.0.0", "::1", "::"})
@@ -16,29 +15,25 @@ _LOOPBACK_OR_ANY = frozenset({"127.0.0.1", "0.0.0.0", "::1", "::"})
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening TCP socket that loopback reaches, and the processes that hold it open (those we may look into)."""
+    """A listening TCP socket, where it is reached, and the processes that hold it open (those we may look into)."""
 
     host: str
     port: int
     pids: frozenset[int]
+
+    @property
+    def is_near(self) -> bool:
+        """Whether loopback reaches it."""
+        return self.host in {"127.0.0.1", "[::1]"}
 
 
 def listeners(proc: Path = Path("/proc")) -> tuple[Listener, ...]:
     """Return the sockets that listen on loopback or on every address, by port."""
     if not (proc / "net/tcp").exists():
         return _by_psutil()
-    sockets = tuple(listening(proc))
+    sockets = tuple(found for found in listening(proc) if found[0] in _LOOPBACK_OR_ANY)
     holders = holders_of(proc, frozenset(inode for _, _, inode in sockets)) if sockets else {}
     return _by_port((address, port, holders.get(inode, set())) for address, port, inode in sockets)
-
-
-def pids_behind(url: str, proc: Path = Path("/proc")) -> frozenset[int]:
-    """Return the processes that listen where `url` points, none where that is another machine."""
-    parts = urlsplit(url)
-    if parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        return frozenset()
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return frozenset(pid for found in listeners(proc) if found.port == port for pid in found.pids)
 
 
 def command_line(pid: int, proc: Path = Path("/proc")) -> str:
@@ -72,14 +67,14 @@ def _by_port(sockets: Iterable[tuple[str, int, set[int]]]) -> tuple[Listener, ..
 
 
 def listening(proc: Path) -> Iterator[tuple[str, int, str]]:
-    """Yield (address, port, inode) of each listening socket that loopback reaches."""
+    """Yield (address, port, inode) of each listening socket of a network."""
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             for line in (proc / "net" / name).read_text().splitlines()[1:]:
                 fields = line.split()
                 address, port = fields[1].split(":")
-                if fields[3] == _LISTEN and (text := _address(address)) in _LOOPBACK_OR_ANY:
-                    yield text, int(port, 16), fields[9]
+                if fields[3] == _LISTEN:
+                    yield _address(address), int(port, 16), fields[9]
 
 
 def _address(text: str) -> str:

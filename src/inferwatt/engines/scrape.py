@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from inferwatt.clock import Clock
 from inferwatt.engines.fetch import Fetch, HttpFetch
-from inferwatt.engines.listeners import pids_behind
+from inferwatt.engines.networks import pids_behind
 from inferwatt.engines.places import Places
 from inferwatt.engines.servers import EnginesConfig, Target
 from inferwatt.engines.sglang_reader import PassesHealth, PassReader
