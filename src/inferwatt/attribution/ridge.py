@@ -37,16 +37,16 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
         if (free >= 0).all():
             return free
     for size in range(1, count + 1):
-        for active in combinations(range(count), size):
-            index = np.array(active)
-            try:
-                solved = np.linalg.solve(gram[np.ix_(index, index)], moment[index])
-            except np.linalg.LinAlgError:
-                continue
-            value = float(-solved @ moment[index])
-            if (solved >= 0).all() and value < best_value:
-                best, best_value = np.zeros(count), value
-                best[index] = solved
+        active = np.array([*combinations(range(count), size)])
+        try:
+            solved = np.linalg.solve(gram[active[:, :, None], active[:, None, :]], moment[active][:, :, None])[:, :, 0]
+        except np.linalg.LinAlgError:
+            continue
+        values = np.where((solved >= 0).all(axis=1), -(solved * moment[active]).sum(axis=1), 0.0)
+        at = int(values.argmin())
+        if values[at] < best_value:
+            best, best_value = np.zeros(count), float(values[at])
+            best[active[at]] = solved[at]
     return best
 
 
