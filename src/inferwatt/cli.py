@@ -268,7 +268,7 @@ def engines(config: Path | None, url: str, as_json: bool) -> None:
     try:
         places = Places(settings.engines.kubernetes)
         looks = {target.name: places.look(target.pids) for target in targets}
-        where = {name: look.place for name, look in looks.items()}
+        where = {target.name: target.where(looks[target.name].place) for target in targets}
         proc_root = settings.sources.proc_root
         held = holders.held(sources, targets, clock=SystemClock(), places=where, proc_root=proc_root)
         plugged, absent = listing.told_by_plugins(url)

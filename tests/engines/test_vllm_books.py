@@ -74,6 +74,9 @@ def test_every_token_is_in_the_books(deeds: list[str], seed: int, is_async: bool
         own = Ending.LENGTH if life.given >= life.most else Ending.EOS
         assert row.ending is (Ending.DISCONNECT if life.aborted else own)
         assert sum(row.thrown_away.values()) == (row.rejected_tokens or 0) + (row.wasted_tokens or 0)
+        begun_ns = next((step.t0_ns for step in steps for member, *_ in step.members if member == f"p:{name}"), None)
+        assert (row.queued_ns is None) == (begun_ns is None)
+        assert begun_ns is None or row.begun_ns == max(min(begun_ns, row.end_ns or 0), row.arrival_ns)
 
 
 @given(DEEDS, st.integers(0, 2**32), st.booleans())

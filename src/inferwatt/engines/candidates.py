@@ -137,7 +137,7 @@ def _is_one(kind: ServerKind, asks: Fetch, *, is_likely: bool) -> bool:
             return True
     if kind.signs:
         answer = _ask(asks, kind.metrics_path)
-        return isinstance(answer, Answer) and answer.status == 200 and _shows(kind, answer.body)
+        return isinstance(answer, Answer) and answer.status == 200 and shows(kind, answer.body)
     return is_likely and not kind.owned_by and isinstance(_ask(asks, kind.models_path), Answer)
 
 
@@ -150,13 +150,14 @@ def owners(answer: Answer) -> frozenset[str]:
     return frozenset(str(model.get("owned_by", "")) for model in models)
 
 
-def _shows(kind: ServerKind, body: bytes) -> bool:
+def shows(kind: ServerKind, body: bytes) -> bool:
     """Whether a page has a metric of this kind, or says that it will have one."""
+    signs = kind.signs or tuple(dict.fromkeys(name.partition(":")[0] + ":" for name in kind.names if ":" in name))
     names = (
         line.split()[2] if line.startswith(("# TYPE ", "# HELP ")) and line.count(" ") > 1 else line
         for line in body.decode(errors="replace").splitlines()
     )
-    return any(name.startswith(kind.signs) for name in names)
+    return bool(signs) and any(name.startswith(signs) for name in names)
 
 
 def process_lacks(target: Target, holders: Collection[int]) -> tuple[Lack, ...]:

@@ -6,21 +6,25 @@ Addresses of other machines are never asked unless they are configured.
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 
-from inferwatt.engines.candidates import FoundEngines, find
+from inferwatt.engines import pods
+from inferwatt.engines.candidates import PROBE_TIMEOUT_SECONDS, FoundEngines, find
 from inferwatt.engines.fetch import is_address
 from inferwatt.engines.listeners import Listener, listeners
 from inferwatt.engines.networks import beyond, holders_at
-from inferwatt.engines.servers import EnginesConfig, ServerConfig, Target, server_kinds
+from inferwatt.engines.servers import EnginesConfig, KubernetesConfig, ServerConfig, Target, server_kinds
 from inferwatt.engines.trees import processes_of
-from inferwatt.errors import ConfigError
+from inferwatt.errors import ConfigError, SourceRetry
 from inferwatt.snapshot import Lack
 
 __all__ = ["GROUP", "FoundEngines", "configured", "discover_all", "find", "local"]
 
 GROUP = "inferwatt.engines"
+POD_SECONDS = 10
+"""How often the kubelet is asked for its pods at most."""
 
 
 def discover_all(settings: EnginesConfig, entries: Iterable[EntryPoint] | None = None) -> FoundEngines:
@@ -56,6 +60,29 @@ def _all_found(settings: EnginesConfig, entries: Iterable[EntryPoint] | None) ->
         except Exception as exc:  # noqa: BLE001 - somebody else's plugin must not end the meter
             what = f"the plugin {entry.name} failed: {type(exc).__name__} {exc}"
             yield FoundEngines(lacks=(Lack(what, entry.value, "update or remove it"),))
+    yield _by_annotations(settings)
+
+
+def _by_annotations(settings: EnginesConfig) -> FoundEngines:
+    """Return the servers of pods that are annotated with their page."""
+    second = int(time.monotonic())
+    try:
+        pages = _pods(settings.kubernetes, second // POD_SECONDS)
+    except SourceRetry as exc:
+        return FoundEngines(lacks=(Lack(exc.what, exc.where, exc.fix),))
+    near, far = _sockets(second) if pages else ((), ())
+    kinds = settings.kinds
+    return FoundEngines(
+        tuple(
+            replace(target, pids=processes_of(holders_at(target.url, near, far), kinds[target.kind].commands))
+            for target in pods.servers(pages, kinds, PROBE_TIMEOUT_SECONDS)
+        )
+    )
+
+
+@lru_cache(maxsize=1)
+def _pods(config: KubernetesConfig, _turn: int) -> tuple[pods.Annotated, ...]:
+    return pods.listed(config) if config.enabled else ()
 
 
 def configured(settings: EnginesConfig) -> tuple[Target, ...]:

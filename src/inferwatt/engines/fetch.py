@@ -9,10 +9,12 @@ import io
 import json
 import select
 import socket
+import ssl
 import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -69,11 +71,12 @@ class _Timed(http.client.HTTPResponse):
 class HttpFetch:
     """Ask one server over one kept-alive connection; with the key in a file, where it asks for one."""
 
-    def __init__(self, url: str, timeout_seconds: float, key_file: str = "") -> None:
+    def __init__(self, url: str, timeout_seconds: float, key_file: str = "", tls: ssl.SSLContext | None = None) -> None:
         if not is_address(url):
             raise ConfigError(f"{url!r} is not the address of a server", where="engines", fix="http://HOST:PORT")
         parts = urlsplit(url)
-        connection = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        secured = partial(http.client.HTTPSConnection, context=tls)
+        connection = secured if parts.scheme == "https" else http.client.HTTPConnection
         self._url = url
         self._prefix = parts.path.rstrip("/")
         self._timeout_seconds = timeout_seconds
@@ -130,7 +133,7 @@ class HttpFetch:
                 return {"Authorization": f"Bearer {file.readline(_MOST_KEY_CHARACTERS).strip()}"}
         except (OSError, UnicodeDecodeError) as exc:
             what = f"its key cannot be read: {getattr(exc, 'strerror', None) or 'no plain text'}"
-            raise SourceRetry(what, where=self._key_file, fix="correct key_file in [[engines.server]]") from exc
+            raise SourceRetry(what, where=self._key_file, fix="put it there, or correct the path") from exc
 
     def _answer(self) -> Answer | None:
         asked = self._asked

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any
@@ -57,6 +57,10 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_token_seconds: tuple[str, ...] = ()
     inter_token_seconds: tuple[str, ...] = ()
     queue_seconds: tuple[str, ...] = ()
+
+    def at(self, metrics_path: str) -> "ServerKind":
+        """Return the same kind with its page elsewhere, where that is said."""
+        return msgspec.structs.replace(self, metrics_path=metrics_path) if metrics_path else self
 
     def better_of(self, url: str) -> str:
         """Return the one command or setting by which a server of this kind, at `url`, is metered better."""
@@ -119,11 +123,17 @@ class ServerConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KubernetesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The section `[engines.kubernetes]`: by what a server's pod and its GPUs are known, on a node of Kubernetes."""
+    """The section `[engines.kubernetes]`: by what a server's pod and its GPUs are known, on a node of Kubernetes.
+
+    With `pods_url` the kubelet is asked which pods are annotated with a page, by the token in `token_file`.
+    """
 
     enabled: bool = True
     pod_resources: str = "/var/lib/kubelet/pod-resources/kubelet.sock"
     logs: str = "/var/log"
+    pods_url: str = ""
+    token_file: str = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    ca_file: str = ""
     timeout_seconds: Annotated[float, msgspec.Meta(ge=0.01, le=60.0)] = 0.5
 
 
@@ -151,7 +161,8 @@ class EnginesConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Target:
     """A server to scrape: `name` is the configured one, else kind:port; `model` overrides what the server says.
 
-    `why` says how it was found, in words for a person; `passes` are where it is said to publish its forward passes.
+    `why` says how it was found, in words for a person; `passes` are where it is said to publish its forward passes;
+    `metrics_path` and `place` are what its pod's annotations say.
     """
 
     name: str
@@ -163,6 +174,12 @@ class Target:
     why: str = ""
     passes: tuple[str, ...] = ()
     key_file: str = ""
+    metrics_path: str = ""
+    place: records.Place = records.NOWHERE
+
+    def where(self, found: records.Place) -> records.Place:
+        """Return where it runs: as was found, else as its pod's annotations say, with the accelerators found."""
+        return found if found.pod else replace(self.place, holds=found.holds, sees=found.sees)
 
 
 @cache

@@ -189,7 +189,7 @@ class VllmBooks:
         for name, tokens in output.num_scheduled_tokens.items():
             one = self._sequences.get(name) or self._unknown(name, t0_ns)
             context = contexts.get(name, one.reach)
-            one.admit(context)
+            one.admit(context, t0_ns)
             if one.is_prefill(context):
                 row.prefill.append(len(row.names))
             if one.end_ns is not None:
@@ -253,6 +253,7 @@ class VllmBooks:
             prompt_tokens=one.prompt,
             response_id=names.response_id,
             trace_id=names.request_id,
+            queued_ns=one.queued_ns,
             **known,
         )
 

@@ -44,6 +44,7 @@ class Sequence:
     rejected: int = 0
     wasted: int = 0
     output: int = 0
+    begun_ns: int | None = None
     first_ns: int | None = None
     end_ns: int | None = None
     outcome: str = ""
@@ -54,10 +55,18 @@ class Sequence:
         outcome, ending = ENDS.get(self.outcome, (Outcome.FINISHED, Ending.OTHER))
         return outcome, None if outcome is Outcome.FINISHED and not self.output else ending
 
-    def admit(self, context: int) -> None:
-        """Take its first step: what is in its context then came from the cache."""
+    @property
+    def queued_ns(self) -> int | None:
+        """How long it waited for its first step; None where that has not come."""
+        if self.begun_ns is None:
+            return None
+        return max(min(self.begun_ns, self.end_ns or self.begun_ns) - self.arrival_ns, 0)
+
+    def admit(self, context: int, t_ns: int) -> None:
+        """Take its first step, at `t_ns`: what is in its context then came from the cache."""
         if self.cached is None:
-            self.cached = self.reach = context
+            self.cached, self.begun_ns = context, t_ns
+            self.reach = context
 
     def is_prefill(self, context: int) -> bool:
         """Whether work at this position is of the prompt, or of what was there before a preemption."""

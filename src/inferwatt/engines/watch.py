@@ -89,7 +89,7 @@ class ServerWatch:
     ) -> None:
         self.due_ns = 0
         self._target = target
-        self._kind = kind
+        self._kind = kind.at(target.metrics_path)
         self._fetch = fetch
         self._emit = emit
         self._period_ns = period_ns
@@ -286,7 +286,7 @@ class ServerWatch:
         pids = self._find_pids(self._target.url) or self._target.pids
         listing = self._json(self._kind.models_path) if self._kind.has_metrics else None
         own = processes_of(pids, self._kind.commands)
-        return Said(listing, str(version or ""), own, self._find_place(own))
+        return Said(listing, str(version or ""), own, self._target.where(self._find_place(own)))
 
     def _json(self, path: str) -> object:
         """Return what a path answers, None where that is nothing usable: the page itself is what counts."""
