@@ -1,6 +1,19 @@
 """The dashboard *Overview*: what is used, where it goes, what it buys. Data."""
 
-from deploy.grafana.panels import MODEL_LINE, NO_METER, NO_WORK, Board, Kind, Panel, Query, equal, gained, per, rate
+from deploy.grafana.panels import (
+    MODEL_LINE,
+    NO_METER,
+    NO_PODS,
+    NO_WORK,
+    Board,
+    Kind,
+    Panel,
+    Query,
+    equal,
+    gained,
+    per,
+    rate,
+)
 
 from inferwatt.export.catalog import UNATTRIBUTED
 from inferwatt.export.rules import ENERGY, IDLE, WORK
@@ -82,6 +95,20 @@ USED = (
         "watt",
         NO_METER,
         (Query(rate("instance, device, provenance", DEVICES), "{{instance}} {{device}} ({{provenance}})"),),
+    ),
+    Panel(
+        "Power by pod",
+        "The work and the idle time of the models that it serves.",
+        "watt",
+        NO_PODS,
+        (
+            Query(
+                rate("namespace, pod, container, provenance", ENERGY, 'pod!=""'),
+                "{{namespace}}/{{pod}} {{container}} ({{provenance}})",
+                sometimes=True,
+            ),
+        ),
+        Kind.STACKED,
     ),
 )
 

@@ -20,6 +20,7 @@ NO_TENANTS: Final = (
     "No tenant: Prometheus needs the agent's token (docs/agent.md), or tenants.enabled is false, or nobody asked."
 )
 NO_PRICE: Final = "Type your price into Price of a kWh, above: 0 is none. Or there was no request in this time."
+NO_PODS: Final = "No server runs in a container, as far as the agent sees: docs/kubernetes.md. Or there was no work."
 NO_RULES: Final = "It needs the recording rules: inferwatt print prometheus-rules (docs/prometheus.md)."
 
 

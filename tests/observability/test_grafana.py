@@ -11,6 +11,8 @@ import pytest
 from inferwatt.export.catalog import CATALOG, Kind
 from inferwatt.export.paste import BOARDS as NAMES
 from inferwatt.export.paste import Options, text_of
+from inferwatt.export.places import LABELS as PLACE
+from inferwatt.export.places import SERVED
 from inferwatt.export.rules import RECORDS
 
 promql_parser = pytest.importorskip("promql_parser", reason="it comes with make test-observability")
@@ -55,10 +57,11 @@ def selectors(text: str) -> Iterator[tuple[str, set[str]]]:
 
 def known() -> dict[str, set[str]]:
     """Return every series that Prometheus can have of us, with its labels; of rules, those of their `by` and labels."""
-    series = {metric.name: set(metric.labels) for metric in CATALOG.values() if metric.kind is not Kind.HISTOGRAM}
+    labels = {name: {*metric.labels, *(PLACE if name in SERVED else ())} for name, metric in CATALOG.items()}
+    series = {name: labels[name] for name, metric in CATALOG.items() if metric.kind is not Kind.HISTOGRAM}
     for metric in CATALOG.values():
         if metric.kind is Kind.HISTOGRAM:
-            series |= {f"{metric.name}_{end}": set(metric.labels) for end in ("bucket", "count", "sum")}
+            series |= {f"{metric.name}_{end}": labels[metric.name] for end in ("bucket", "count", "sum")}
     rules = {record.name: {"model_name", "tenant", "device", "provenance"} for record in RECORDS}
     return series | rules | {BUDGET: {"tenant"}}
 
