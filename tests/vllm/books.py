@@ -31,6 +31,8 @@ class Kept:
     counted: Counter[str] = field(default_factory=Counter)
     """Tokens that nobody got, by reason, as the metrics had them."""
     tiers: Counter[Tier | None] = field(default_factory=Counter)
+    steps: dict[str, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """When each engine's steps began and ended, ns."""
     overlaps: int = 0
     gaps: int = 0
 
@@ -49,11 +51,12 @@ def kept(agent: AgentProcess, recording: Path | None = None) -> Kept:
     finally:
         reader.close()
     reach: dict[str, int] = {}
-    last_ns = 0
+    last_ns: dict[str, int] = {}
     for step in read(recording).records if recording else ():
         if isinstance(step, Step):
-            found.overlaps += step.t0_ns < last_ns
-            last_ns = step.t1_ns
+            found.overlaps += step.t0_ns < last_ns.get(step.engine, 0)
+            last_ns[step.engine] = step.t1_ns
+            found.steps[step.engine].append((step.t0_ns, step.t1_ns))
             for name, new_tokens, context_tokens, _ in step.members:
                 found.computed[name] += new_tokens
                 found.gaps += context_tokens > reach.get(name, context_tokens)
@@ -86,14 +89,15 @@ def assert_told(found: Kept, told: list[Told]) -> None:
             continue
         assert outcome == {Outcome.FINISHED}, (one, rows)
         assert {row.prompt_tokens for row in rows} == {one.prompt}, (one, rows)
+        assert {row.model for row in rows} == {one.model}, (one, rows)
         assert sum(row.output_tokens or 0 for row in rows) == one.output, (one, rows)
         if one.answers == 1:
             assert rows[0].cached_tokens == one.cached, (one, rows)
 
 
-def assert_law(found: Kept) -> None:
+def assert_law(found: Kept, told: list[Told]) -> None:
     """For each sequence, what its steps computed is exactly what its row says of prompt, cache, output and waste."""
-    for row in (row for rows in found.rows.values() for row in rows):
+    for row in (row for one in told for row in found.rows[one.request_id]):
         computed, prompt, cached = found.computed[row.request], row.prompt_tokens or 0, row.cached_tokens or 0
         beyond = (row.recomputed_tokens or 0) + (row.rejected_tokens or 0) + (row.wasted_tokens or 0)
         whole = prompt - cached + max((row.output_tokens or 0) - 1, 0) + beyond
@@ -110,7 +114,8 @@ def assert_endings(found: Kept, told: list[Told]) -> None:
                 assert row.ending is Ending.DISCONNECT, (one, row)
             elif one.finish and one.answers == 1:
                 assert row.ending in ENDINGS[one.finish], (one, row)
-            assert one.kind == "stop" or row.ending is not Ending.STOP_STRING, (one, row)
+            assert one.kind in {"stop", "several"} or row.ending is not Ending.STOP_STRING, (one, row)
+            assert one.kind != "several" or row.ending is Ending.STOP_STRING, (one, row)
     assert found.counted == by_reason(found)
 
 

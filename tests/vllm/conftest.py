@@ -8,7 +8,8 @@ import pytest
 
 from tests.vllm.server import PYTHON
 
-collect_ignore_glob = [] if os.environ.get("VLLM_PYTHON") else ["test_real_*.py"]
+_ASKED = {"VLLM_PYTHON": "test_real_*.py", "VLLM_MODES": "test_modes.py"}
+collect_ignore_glob = [names for asked, names in _ASKED.items() if not os.environ.get(asked)]
 
 
 @pytest.fixture(scope="session")

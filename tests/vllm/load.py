@@ -5,7 +5,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from tests.vllm.server import MODEL
 
 KINDS = ("plain", "stream", "prefix", "two", "stop", "token", "leaves_decode", "leaves_prefill")
+"""What every run asks; besides there are `several`, which ends within a step of several tokens, and `long`."""
 PREFIX = "The energy of a request is what its tokens cost, and a shared prefix costs only once. " * 4
 LETTERS = list("etao")
 LEAVES_AFTER_CHUNKS = 8
@@ -25,6 +26,7 @@ class Told:
     request_id: str
     kind: str
     answers: int = 1
+    model: str = MODEL
     prompt: int | None = None
     cached: int | None = None
     output: int | None = None
@@ -54,12 +56,16 @@ class Load:
         at_once: int = 8,
         seed: int = 1,
         kinds: tuple[str, ...] = KINDS,
+        models: tuple[str, ...] = (MODEL,),
+        headers: Mapping[str, str] | None = None,
         pause_seconds: float = 0.0,
+        leaves_seconds: float = 0.03,
     ) -> None:
-        self._pause_seconds = pause_seconds
+        self._pause_seconds, self._leaves_seconds = pause_seconds, leaves_seconds
+        self._headers = dict(headers or {})
         self.told: list[Told] = []
         self._address = urlsplit(url)
-        self._pending = iter(list(self._plan(count, seed, kinds)))
+        self._pending = iter(list(_plan(count, seed, kinds, models)))
         self._lock = threading.Lock()
         self._stopping = False
         self._threads = [threading.Thread(target=self._ask_all, daemon=True) for _ in range(at_once)]
@@ -86,11 +92,6 @@ class Load:
         self.start()
         return self.wait()
 
-    def _plan(self, count: int, seed: int, kinds: tuple[str, ...]) -> Iterator[tuple[Told, random.Random]]:
-        for number in range(count):
-            kind = kinds[number % len(kinds)]
-            yield Told(f"t{seed}-{number}", kind, 2 if kind == "two" else 1), random.Random(seed * 1000 + number)
-
     def _ask_all(self) -> None:
         while True:
             with self._lock:
@@ -110,11 +111,11 @@ class Load:
 
     def _talk(self, connection: http.client.HTTPConnection, told: Told, rng: random.Random) -> None:
         body = _body(told, rng)
-        headers = {"content-type": "application/json", "X-Request-Id": told.request_id}
+        headers = {"content-type": "application/json", "X-Request-Id": told.request_id, **self._headers}
         path = "/v1/completions" if told.kind in {"two", "prefix"} else "/v1/chat/completions"
         connection.request("POST", path, json.dumps(body), headers)
         if told.kind == "leaves_prefill":
-            time.sleep(rng.uniform(0.001, 0.03))
+            time.sleep(rng.uniform(0.001, self._leaves_seconds))
             return
         with closing(connection.getresponse()) as answer:
             if answer.status != 200:
@@ -127,15 +128,23 @@ class Load:
                 told.finish = page["choices"][0]["finish_reason"]
 
 
+def _plan(
+    count: int, seed: int, kinds: tuple[str, ...], models: tuple[str, ...]
+) -> Iterator[tuple[Told, random.Random]]:
+    for number in range(count):
+        kind, model = kinds[number % len(kinds)], models[number % len(models)]
+        yield Told(f"t{seed}-{number}", kind, 2 if kind == "two" else 1, model), random.Random(seed * 1000 + number)
+
+
 def _body(told: Told, rng: random.Random) -> dict[str, object]:
     words = "".join(rng.choice("abcdefghij ") for _ in range(rng.randint(5, 120)))
-    body: dict[str, object] = {"model": MODEL, "max_tokens": rng.randint(1, 60), "temperature": 1.0}
+    body: dict[str, object] = {"model": told.model, "max_tokens": rng.randint(1, 60), "temperature": 1.0}
     if told.kind in {"two", "prefix"}:
         body["prompt"] = PREFIX + words if told.kind == "prefix" else words
         return body | ({"n": 2} if told.kind == "two" else {})
     if told.kind == "leaves_prefill":
         words = words * 20  # several chunks of a prefill
-    body["messages"] = [{"role": "user", "content": words[: 120 if told.kind == "leaves_decode" else 850]}]
+    body["messages"] = [{"role": "user", "content": words[:850]}]
     if told.kind == "stop":
         body |= {"stop": LETTERS, "max_tokens": 400}
     if told.kind == "several":  # greedy, it goes in circles: drafts are accepted, and a string ends within a step
@@ -144,10 +153,10 @@ def _body(told: Told, rng: random.Random) -> dict[str, object]:
         body |= {"stop": LETTERS, "allowed_token_ids": allowed}
     if told.kind == "token":
         body |= {"stop_token_ids": list(range(30)), "min_tokens": 2}  # a tenth of all there are
-    if told.kind in {"stream", "leaves_decode"}:
+    if told.kind in {"stream", "leaves_decode", "long"}:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    if told.has_left:
-        body |= {"max_tokens": 850 if told.kind == "leaves_decode" else 100, "ignore_eos": True}
+    if told.has_left or told.kind == "long":
+        body |= {"max_tokens": 100 if told.kind == "leaves_prefill" else 850, "ignore_eos": True}
     return body
 
 
@@ -156,6 +165,8 @@ def _read_stream(told: Told, answer: http.client.HTTPResponse) -> None:
         if not line.startswith(b"data: {"):
             continue
         event = json.loads(line[6:])
+        if "error" in event:
+            raise ValueError(event["error"])
         if event.get("usage"):
             _usage(told, event["usage"])
         told.chunks += bool(event["choices"])

@@ -52,12 +52,14 @@ class VllmProcess:
         is_async: bool = False,
         plugin: str = "",
         environment: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = agent.home / f"vllm-{self.port}.log"
         own = {**os.environ, **agent.environment, "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
         own |= {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
+        own["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # else each worker of each server is bound to the same core
         own.pop("PYTHONPATH", None)
         if plugin or is_async:
             own["PYTHONPATH"] = str(_plugin(agent.home / "plugin", plugin or FORCE_ASYNC))

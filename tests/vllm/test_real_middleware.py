@@ -28,6 +28,8 @@ pytestmark = pytest.mark.real
 MIDDLEWARE = "inferwatt.vllm.Middleware"
 TAPPED = ("--middleware", "starlette.middleware.gzip.GZipMiddleware", "--middleware", "tap.Tap")
 EXACT: Any = {"ignore_eos": True}
+MOST_LEAVE = 20
+"""On a loaded machine the whole answer may be there before a client goes, and no device was read meanwhile."""
 SETTLED_SECONDS = 2.5
 """By then the agent has settled what there was."""
 OBJECT = re.compile(rb',"inferwatt":\{[^{}]*\}')
@@ -62,8 +64,9 @@ def test_a_plain_answer_says_it_in_body_and_headers(stage: Stage) -> None:
     assert_provisional(said)
     assert (said["id"], answer.id) == ("mine", "chatcmpl-mine")
     assert answer.metrics["time_to_first_token_ms"] > 0
-    assert {name: raw.headers[f"x-inferwatt-{name.replace('_', '-')}"] for name in FIGURES} == {
-        name: str(said[name]) for name in FIGURES
+    figures = [name for name in FIGURES if name in said]
+    assert {name: raw.headers[f"x-inferwatt-{name.replace('_', '-')}"] for name in figures} == {
+        name: str(said[name]) for name in figures
     }
     assert raw.headers["x-inferwatt-request-id"] == "mine"
     assert stage.rows(answer.id) == stage.rows("mine") == [final]
@@ -180,7 +183,7 @@ def test_polls_cost_nothing(stage: Stage) -> None:
     def is_quiet() -> bool:
         page = counted()
         time.sleep(SETTLED_SECONDS)
-        return page == counted()
+        return page == counted() and not total(samples(stage.agent.url), "inferwatt_open_requests")
 
     wait_for("the calls before", is_quiet)
     before = counted()
@@ -223,15 +226,14 @@ def test_a_client_that_leaves_has_its_tenant_and_its_joules(stage: Stage) -> Non
                 pass
         return name
 
-    names = [leave(f"left-{number}") for number in range(5)]
-    left = [stage.rows(name)[0] for name in names]
-    aborted = [row for row in left if row["outcome"] == "aborted"]
-
-    assert {row["tenant"] for row in left} == {"leaver"}
-    assert aborted  # on a busy machine the whole answer may be there before a client goes
-    assert any(row["energy_joules"] for row in aborted)
-    for row in aborted:
-        assert 0 < row["output_tokens"] < 900
+    for number in range(MOST_LEAVE):
+        row = stage.rows(leave(f"left-{number}"))[0]
+        assert row["tenant"] == "leaver"
+        if row["outcome"] == "aborted":
+            assert 0 < row["output_tokens"] < 900
+            if row["energy_joules"]:
+                return
+    pytest.fail("none left before the end of its answer, and had joules")
 
 
 def test_an_agent_that_stops_or_dies_costs_no_answer(stage: Stage) -> None:
@@ -266,7 +268,7 @@ def test_an_agent_that_stops_or_dies_costs_no_answer(stage: Stage) -> None:
     finally:
         load.stop()
 
-    assert dropped <= len(answers) / 50  # of a machine that starves its processes, a few may come too late
+    assert dropped == 0
     assert not [one for one in answers if one.error]
     assert_conserved(stage.agent.ledger)
 
