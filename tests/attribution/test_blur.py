@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferwatt.attribution.blur import told_ns
+from inferwatt.attribution.blur import told_ns, used_until
 from inferwatt.attribution.work import Shape, StepRows, from_steps
 
 TIMES = st.integers(-2000, 2000)
@@ -41,3 +41,21 @@ def test_ticks_side_by_side_tell_all_of_a_step_once(start: int, lasting: int, wi
 
     assert sum(work.steps.sum() for work in works if work) == pytest.approx(1.0)
     assert sum(work.busy_ns for work in works if work) == pytest.approx(lasting, abs=len(works))
+
+
+SPANS = st.lists(st.tuples(TIMES, st.integers(1, 400)), min_size=1, max_size=6)
+
+
+@given(SPANS, TIMES, st.integers(1, 1000), st.integers(1, 1000))
+def test_what_was_used_until_two_moments_tells_a_tick(
+    spans: list[tuple[int, int]], t0: int, elapsed: int, window: int
+) -> None:
+    """Steps side by side too: its difference is what the tick shows, and with a window the integral's."""
+    starts, lasting = np.array(spans).T
+    each = np.array([np.ones(len(spans)), lasting])
+    moments = np.array([[t0, t0 - window], [t0 + elapsed, t0 + elapsed - window]])
+
+    used, area = (until[:, 1] - until[:, 0] for until in used_until(moments, starts, starts + lasting, each))
+    for found, over in ((used[:, 0], 0), (area @ [1, -1] / window, window)):
+        told = told_ns(starts + lasting, t0, t0 + elapsed, over) - told_ns(starts, t0, t0 + elapsed, over)
+        assert found == pytest.approx(each @ (told / lasting), rel=1e-9, abs=1e-6)

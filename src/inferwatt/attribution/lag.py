@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inferwatt.attribution.arrays import Floats
-from inferwatt.attribution.blur import told_ns
+from inferwatt.attribution.blur import used_until
 from inferwatt.attribution.timeline import Tick
 from inferwatt.attribution.work import Shape, StepRows
 from inferwatt.units import NS_PER_SECOND
@@ -20,6 +20,7 @@ _LATE_NS, _WINDOWS_NS = (
     grid.ravel() for grid in np.meshgrid([0, 20, 40, 60, 80, 120, 160, 200, 240], [50, 100, 200, 300, 500, 1000])
 )
 _LATE_NS, _WINDOWS_NS = _LATE_NS * _MS, _WINDOWS_NS * _MS
+_BACK_NS = np.concatenate([_PLAIN_NS, _LATE_NS, _LATE_NS + _WINDOWS_NS])
 _PLAIN = len(_PLAIN_NS)
 _GUESSES = _PLAIN + len(_LATE_NS)
 """First each lag without a window, then some with each window: NVML averages over 25 ms to 1 s, by the GPU
@@ -115,12 +116,11 @@ def _terms(tick: Tick, steps: Sequence[StepRows], shape: Shape) -> Floats:
     starts_ns = np.array([step.t0_ns for step in steps])
     ends_ns = np.maximum(np.array([step.t1_ns for step in steps]), starts_ns + 1)
     lasting_ns = ends_ns - starts_ns
-    each = np.column_stack(
-        [lasting_ns / NS_PER_SECOND, np.ones(len(steps)), np.array([step.totals(shape) for step in steps])]
-    )
-    plain = [tick.t0_ns - _PLAIN_NS[:, None], tick.t1_ns - _PLAIN_NS[:, None], 0]
-    blurred = [tick.t0_ns - _LATE_NS[:, None], tick.t1_ns - _LATE_NS[:, None], _WINDOWS_NS[:, None]]
-    shown = [told_ns(ends_ns, *when) - told_ns(starts_ns, *when) for when in (plain, blurred)]
-    work = np.concatenate(shown) / lasting_ns @ each / (tick.elapsed_ns / NS_PER_SECOND)
-    result: Floats = np.concatenate([1.0 - work[:, :1], work], axis=1)
+    totals = np.array([step.totals(shape) for step in steps])
+    each = np.array([lasting_ns / NS_PER_SECOND, np.ones(len(steps)), *totals.T])
+    until, area = used_until(np.array([tick.t0_ns - _BACK_NS, tick.t1_ns - _BACK_NS]), starts_ns, ends_ns, each)
+    plain, blurred = until[:, 1] - until[:, 0], area[:, 1] - area[:, 0]
+    means = (blurred[:, _PLAIN:_GUESSES] - blurred[:, _GUESSES:]) / _WINDOWS_NS
+    work = np.concatenate([plain[:, :_PLAIN], means], axis=1) / (tick.elapsed_ns / NS_PER_SECOND)
+    result: Floats = np.concatenate([1.0 - work[:1], work]).T
     return result

@@ -195,8 +195,8 @@ def busy_time(starts_ns: Ints, ends_ns: Ints, told: Callable[[Ints], Ints | Floa
         return 0
     reach_ns = np.maximum.accumulate(ends_ns)
     is_break = starts_ns[1:] - reach_ns[:-1] > BREAK_NS
-    breaks_ns = told(starts_ns[1:][is_break]) - told(reach_ns[:-1][is_break])
-    return round(float(told(reach_ns[-1:])[0] - told(starts_ns[:1])[0] - breaks_ns.sum()))
+    begins_ns, stops_ns = starts_ns[np.append(True, is_break)], reach_ns[np.append(is_break, True)]
+    return round(float((told(stops_ns) - told(begins_ns)).sum()))
 
 
 def from_steps(steps: Sequence[StepRows], t0_ns: int, t1_ns: int, shape: Shape, window_ns: int = 0) -> Work | None:
