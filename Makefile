@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-real test-vllm test-clients test-observability test-browser check fix lock clean
+.PHONY: help setup demo test test-real test-vllm test-vllm-modes test-clients test-observability test-browser check fix lock clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?=
@@ -89,6 +89,9 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
 	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm tests/test_gpu_attribution.py $(ARGS)
+
+test-vllm-modes: $(PROJECT) $(TEST) $(PLUGIN) ## vLLM with data-parallel engines, and dummy steps (not in .ci/run)
+	@CI=true VLLM_MODES=1 VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm/test_modes.py $(ARGS)
 
 test-clients: $(CALLS) ## the real client libraries, instrumented: stand-ins of managed APIs, llama.cpp, an agent
 	@CI=true $(CALLING)/bin/python -m pytest -W default tests/instrument $(ARGS) # the libraries' warnings are theirs

@@ -1,19 +1,23 @@
 """The real vLLM on the CPU with and without the plugin: throughput and inter-token latency, in pairs; cost of a step.
 
 Two servers with one tiny model each, one of them metered by a real agent. Loads alternate between them, so that what
-else the machine does hits both; the figure is the median of the pairs. Ends with one JSON line.
+else the machine does hits both; the figure is the median of the pairs. Then the agent is stopped for 3 s, again and
+again: the 99th percentile of times between tokens, with and without. Ends with one JSON line.
 """
 
 import http.client
 import json
+import math
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,34 +25,67 @@ from tests.real.children import AgentProcess
 from tests.vllm.server import MODEL, PYTHON, VllmProcess
 
 PAIRS = int(os.environ.get("PAIRS", "12"))
+STOPS = max(PAIRS // 2, 1)
 STREAMS = 6
 TOKENS = 900
+STOPPED_SECONDS = 3.0
 NOTES = (
     "tiny random model, float32, cores shared by server, agent and clients: a step takes some 2 ms, so that the "
     "plugin's share is larger than on a GPU; hook and encode are with vLLM's own SchedulerOutput objects, least of 7"
 )
 
 
-def stream(url: str, latencies: list[float]) -> None:
-    """Ask for one streamed answer, and note its mean time between two tokens."""
+def stream(url: str, told: list[list[float]]) -> None:
+    """Ask for one streamed answer, and note when each of its tokens came, seconds."""
     body = {"model": MODEL, "prompt": "a" * 40, "max_tokens": TOKENS, "stream": True, "ignore_eos": True}
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)) as connection:
         connection.request("POST", "/v1/completions", json.dumps(body), {"content-type": "application/json"})
         with closing(connection.getresponse()) as answer:
-            seen = [time.perf_counter() for line in answer if line.startswith(b"data: {")]
-        latencies.append((seen[-1] - seen[0]) / (TOKENS - 1))
+            told.append([time.perf_counter() for line in answer if line.startswith(b"data: {")])
 
 
-def load(url: str) -> tuple[float, float]:
-    """Ask for several streams at once; return tokens per second, and the mean time between two of a stream."""
-    latencies: list[float] = []
-    threads = [threading.Thread(target=stream, args=(url, latencies)) for _ in range(STREAMS)]
-    begin = time.perf_counter()
+def streams(url: str) -> list[list[float]]:
+    """Ask for several streams at once, and return when the tokens of each came."""
+    told: list[list[float]] = []
+    threads = [threading.Thread(target=stream, args=(url, told)) for _ in range(STREAMS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return STREAMS * TOKENS / (time.perf_counter() - begin), statistics.fmean(latencies)
+    return told
+
+
+def load(url: str) -> tuple[float, float]:
+    """Ask for several streams at once; return tokens per second, and the mean time between two of a stream."""
+    begin = time.perf_counter()
+    told = streams(url)
+    latency = statistics.fmean((times[-1] - times[0]) / (TOKENS - 1) for times in told)
+    return STREAMS * TOKENS / (time.perf_counter() - begin), latency
+
+
+def p99_seconds(told: list[list[float]], until: float) -> float:
+    """Return the 99th percentile of the times between two tokens of a stream."""
+    gaps = [after - before for times in told for before, after in pairwise(times) if after <= until]
+    return statistics.quantiles(gaps, n=100)[-1]
+
+
+def beside_a_stopped_agent(metered: str, agent: AgentProcess) -> dict[str, float]:
+    """Return the 99th percentile of times between tokens, with an agent that runs and one that is stopped for 3 s."""
+    running, stopped = [], []
+    for _ in range(STOPS):
+        running.append(p99_seconds(streams(metered), math.inf))
+        timer = threading.Timer(STOPPED_SECONDS, agent.process.send_signal, (signal.SIGCONT,))
+        agent.process.send_signal(signal.SIGSTOP)
+        begin = time.perf_counter()
+        timer.start()
+        stopped.append(p99_seconds(streams(metered), begin + STOPPED_SECONDS))
+        timer.join()
+    ratios = [after / before for before, after in zip(running, stopped, strict=True)]
+    return {
+        "p99_inter_token_ms": round(1000 * statistics.median(running), 3),
+        "p99_inter_token_agent_stopped_ms": round(1000 * statistics.median(stopped), 3),
+        "p99_inter_token_agent_stopped_ratio": round(statistics.median(ratios), 4),
+    }
 
 
 def ratios(metered: str, plain: str) -> tuple[list[float], list[float]]:
@@ -66,6 +103,7 @@ def ratios(metered: str, plain: str) -> tuple[list[float], list[float]]:
 
 def main() -> None:
     """Run both, and print the figures."""
+    busy = round(os.getloadavg()[0], 2)
     with tempfile.TemporaryDirectory() as folder:
         home, model = Path(folder), Path(folder) / "model"
         script = Path(__file__).parent.parent / "tests" / "vllm" / "tiny_model.py"
@@ -77,14 +115,16 @@ def main() -> None:
             os.environ["INFERWATT_VLLM"] = "0"
             with VllmProcess(model, agent) as plain:
                 throughput, latency = ratios(metered.url, plain.url)
+            stops = beside_a_stopped_agent(metered.url, agent)
     figures = {
         "throughput_ratio": round(statistics.median(throughput), 4),
         "throughput_ratio_min": round(min(throughput), 4),
         "throughput_ratio_max": round(max(throughput), 4),
         "inter_token_latency_ratio": round(statistics.median(latency), 4),
+        **stops,
         **json.loads(hook.stdout.splitlines()[-1]),
     }
-    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "load": busy}
     print(json.dumps({"bench": "vllm", "machine": machine, "figures": figures, "notes": NOTES}))
 
 
