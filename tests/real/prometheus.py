@@ -162,6 +162,7 @@ def scraping(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address={address}",
         "--enable-feature=exemplar-storage",
+        "--rules.alert.resend-delay=1s",
         "--log.level=warn",
     ]
     with (folder / "prometheus.log").open("w") as log:
