@@ -13,6 +13,7 @@ from inferwatt.export.rules import RECORDS, Record
 from tests.real.pages import get, wait_for
 from tests.real.prometheus import Prometheus, configuration, program, scraping
 
+from .alertmanager import Alertmanager, alerting
 from .fed_agent import FedAgent, Series
 from .quick_rules import OF_YESTERDAY, quick_rules
 from .victoria import victoria_metrics
@@ -33,6 +34,7 @@ class Scraped:
     fed: FedAgent
     prometheus: Prometheus
     victoria: Prometheus
+    alerts: Alertmanager
 
     def both(self) -> tuple[Prometheus, Prometheus]:
         """Return both, for what must be the same in either."""
@@ -44,20 +46,18 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     """Return an agent at work, and both databases, which have our rules and have scraped it."""
     program("prometheus")
     folder = tmp_path_factory.mktemp("scraped")
-    (folder / "inferwatt.rules.yml").write_text(quick_rules())
+    (folder / "inferwatt.rules.yml").write_text(quick_rules((("chatty", 0.005),)))
     fed = FedAgent(folder)
     try:
         targets = {"inferwatt": f"{fed.agent.url}/metrics"}
         (folder / "scrape.yml").write_text(configuration(targets))
+        flags = (f"-promscrape.config={folder / 'scrape.yml'}", "-promscrape.config.strictParse=false")
         with (
-            victoria_metrics(
-                folder / "victoria",
-                f"-promscrape.config={folder / 'scrape.yml'}",
-                "-promscrape.config.strictParse=false",
-            ) as victoria,
-            scraping(folder, targets, ["inferwatt.rules.yml"]) as prometheus,
+            victoria_metrics(folder / "victoria", *flags) as victoria,
+            alerting(folder) as alerts,
+            scraping(folder, targets, ["inferwatt.rules.yml"], [alerts.address]) as prometheus,
         ):
-            found = Scraped(fed, prometheus, Prometheus(victoria))
+            found = Scraped(fed, prometheus, Prometheus(victoria), alerts)
             for database in found.both():
                 database.wait(f"sum(inferwatt_requests_total) > 0 and sum({DEVICE}) > 0")
             yield found
@@ -133,9 +133,11 @@ def test_killed_and_back_sums_and_rates_are_right(scraped: Scraped) -> None:
     fed.kill()
     for database in scraped.both():
         database.wait('up{job="inferwatt"} == 0')
+    wait_for("its alert", lambda: "InferwattAgentDown" in scraped.alerts.names())
     fed.start()
     for database in scraped.both():
         database.wait(working)
+    wait_for("its alert's end", lambda: "InferwattAgentDown" not in scraped.alerts.names())
     with fed.quiet():
         after, joules = settled(scraped), (fed.counter_uj() - counted_uj) / 1e6
         seconds = round(time.time() - since)
@@ -161,7 +163,7 @@ def course(database: Prometheus, seconds: int) -> tuple[list[str], float, float,
     falls = [
         labels["__name__"]
         for labels, points in database.points(f"{OURS}[{seconds}s]")
-        if any(later < earlier for (_, earlier), (_, later) in pairwise(points))
+        if any(later < earlier * (1 - ROUNDING) for (_, earlier), (_, later) in pairwise(points))
     ]
     return (
         falls,
@@ -169,6 +171,17 @@ def course(database: Prometheus, seconds: int) -> tuple[list[str], float, float,
         database.value(f"sum(increase({ENERGY}[{seconds}s]))"),
         database.value(f"sum(rate({DEVICE}[{seconds}s]))"),
     )
+
+
+def test_its_joules_fire_an_alert(scraped: Scraped) -> None:
+    """A tenant of the agent that draws many times its budget is in Alertmanager, and one without a budget is not."""
+    fired = wait_for(
+        "the budget's alert",
+        lambda: [each["labels"] for each in scraped.alerts.alerts() if each["labels"].get("tenant")],
+    )
+
+    assert {labels["tenant"] for labels in fired} == {"chatty"}
+    assert fired[0]["alertname"].startswith("InferwattBudgetBurn")
 
 
 @pytest.mark.parametrize(

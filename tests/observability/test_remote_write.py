@@ -1,5 +1,6 @@
 """What a real agent pushes by remote write is in a real Prometheus and a real VictoriaMetrics, as its ledger has it."""
 
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ ENERGY = "inferwatt_device_energy_joules_total"
 
 
 @contextmanager
-def prometheus(folder: Path, port: int) -> Iterator[str]:
-    """Run a Prometheus that takes remote writes and scrapes nothing; return where."""
+def prometheus(folder: Path, port: int, *, ended: int = signal.SIGTERM) -> Iterator[str]:
+    """Run a Prometheus that takes remote writes and scrapes nothing, until that signal; return where."""
     (folder / "none.yml").write_text("scrape_configs: []\n")
     flags = ["--web.enable-remote-write-receiver", f"--web.listen-address=127.0.0.1:{port}"]
     place = [f"--storage.tsdb.path={folder / 'data'}", f"--config.file={folder / 'none.yml'}"]
@@ -41,7 +42,7 @@ def prometheus(folder: Path, port: int) -> Iterator[str]:
         wait_until(lambda: is_there(f"{url}/-/ready"))
         yield url
     finally:
-        process.terminate()
+        process.send_signal(ended)
         process.wait(20)
 
 
