@@ -1,9 +1,9 @@
 """A small snapshot that gains, for the tests of exporters."""
 
-from inferwatt.export.catalog import CATALOG
+from inferwatt.export.catalog import CATALOG, Metric
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
-from inferwatt.snapshot import Exemplar, HistogramValue, LiveView, Snapshot
+from inferwatt.snapshot import Exemplar, HistogramValue, Labels, LiveView, Snapshot
 
 LIVE = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
 ENERGY = ("m/8B", "vllm:8000", "decode", "accelerator", "measured")
@@ -34,3 +34,15 @@ def row(name: str, uj: int = 3_000_000, model: str = "m/8B") -> RequestRow:
     part = EnergyPart(Component.ACCELERATOR, Provenance.MEASURED, 0, uj, uj, uj, 0.05)
     request = Request(name, model=model, output_tokens=10, outcome=Outcome.FINISHED)
     return RequestRow(request, RequestEnergy(name, (part,), Tier.STEP_EXACT, final=True), "vllm:8000", 10**18)
+
+
+def expected_labels(shown: Snapshot, metric: Metric, labels: Labels) -> frozenset[tuple[str, str]]:
+    """What a line's labels must be: its own, and where its server runs if one of them is in a container."""
+    own = dict(zip(metric.labels, labels, strict=True))
+    names = CATALOG["inferwatt_server_info"].labels
+    known = [dict(zip(names, row, strict=True)) for row in shown.values.get("inferwatt_server_info", {})]
+    placed = {each["server"]: each for each in known if each["namespace"] or each["pod"] or each["container"]}
+    if placed and "server" in own and "pod" not in own:
+        where = placed.get(own["server"], {})
+        own |= {name: where.get(name, "") for name in ("namespace", "pod", "container")}
+    return frozenset(own.items())

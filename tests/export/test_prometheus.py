@@ -15,6 +15,8 @@ from inferwatt.export.catalog import CATALOG, Kind, Metric
 from inferwatt.export.prometheus import OPENMETRICS_TYPE, TEXT_TYPE, negotiate, render
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels, LiveView, Snapshot
 
+from .figures import expected_labels
+
 parse_classic: Any = classic_parser.text_string_to_metric_families
 parse_openmetrics: Any = openmetrics_parser.text_string_to_metric_families
 NOTHING = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
@@ -78,11 +80,11 @@ def expected_samples(shown: Snapshot) -> dict[tuple[str, frozenset[tuple[str, st
         metric = CATALOG[name]
         for labels, value in series.items():
             exact = Decimal(value).scaleb(-metric.decimals) if isinstance(value, int) else value / 10**metric.decimals
-            samples[name, frozenset(zip(metric.labels, labels, strict=True))] = float(exact)
+            samples[name, expected_labels(shown, metric, labels)] = float(exact)
     for name, histograms in shown.histograms.items():
         metric = CATALOG[name]
         for labels, histogram in histograms.items():
-            own = frozenset(zip(metric.labels, labels, strict=True))
+            own = expected_labels(shown, metric, labels)
             for place, bound in enumerate([*map(str, metric.buckets), "+Inf"]):
                 samples[f"{name}_bucket", own | {("le", bound)}] = float(sum(histogram.counts[: place + 1]))
             samples[f"{name}_sum", own] = histogram.sum

@@ -32,7 +32,7 @@ FIRST_VERSION: Final = "/api/v1/series"
 MOST_PACKED_BYTES: Final = 512_000
 MOST_BYTES: Final = 5_242_880
 MOST_WAITING: Final = 100_000
-"""Points kept while the API is away, about 150 bytes each; beyond it intervals are joined."""
+"""Points kept while the API is away, about 300 bytes each; beyond it intervals are joined."""
 COUNT, GAUGE = 1, 3
 """The types of version 2."""
 LARGEST_ANSWER_BYTES: Final = 65_536

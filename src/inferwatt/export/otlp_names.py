@@ -123,7 +123,8 @@ def attributes_of(
     """
     found: Attributes = {name: value for name, value in zip(family.attributes, labels, strict=True) if value}
     found |= family.always
-    found |= {_ATTRIBUTES[name]: value for name, value in zip(PLACE, place, strict=False) if value}
+    if place:
+        found |= {_ATTRIBUTES[name]: value for name, value in zip(PLACE, place, strict=True) if value}
     if (server := found.get("inferwatt.server", "")) in providers:
         found["gen_ai.provider.name"] = providers[server]
     if family.name in {"hw.energy", "hw.power"}:

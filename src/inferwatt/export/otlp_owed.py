@@ -75,7 +75,8 @@ class Owed:
             point
             for family, series in totals(snapshot, self._host)
             for labels, total in series.items()
-            if (point := self._point(family, labels, total, before, place_of(family, labels, places))) is not None
+            if (point := self._point(family, labels, total, before, place_of(family, labels, places) if places else ()))
+            is not None
         ]
 
     def taken(self, points: Iterable[Point]) -> None:
@@ -115,7 +116,11 @@ class Owed:
     def _gained(self, family: str, labels: Labels, total: Total, base: Total) -> Total:
         if isinstance(total, HistogramValue) and isinstance(base, HistogramValue):
             known = self._pointed.get((family, labels), {})
-            new = {place: each for place, each in total.exemplars.items() if known.get(place) != each}
+            new = {
+                place: each
+                for place, each in total.exemplars.items()
+                if (old := known.get(place)) is not each and old != each
+            }
             return HistogramValue(tuple(map(sub, total.counts, base.counts)), total.sum - base.sum, new)
         return total - base  # type: ignore[operator]
 
