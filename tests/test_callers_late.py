@@ -99,8 +99,10 @@ def test_a_call_just_after_a_restart_waits_for_who_finds_the_agent_late() -> Non
     assert not desk.shown("inferwatt_records_dropped_total")
 
 
-@pytest.mark.parametrize(("tenant", "reason"), [("acme", "duplicate"), ("other", "witness")])
-def test_what_the_agent_before_has_kept_whole_is_said_twice_not_lost(tenant: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("tenant", "ago", "reason"), [("acme", 8, "duplicate"), ("other", 8, "witness"), ("acme", 2, "witness")]
+)
+def test_what_the_agent_before_has_kept_whole_is_said_twice_not_lost(tenant: str, ago: int, reason: str) -> None:
     """Killed between a commit and its acknowledgement it hears of a call again; without its tenant that was lost."""
     before = AnsweringDesk(disk=Named())
     before.call()
@@ -111,9 +113,11 @@ def test_what_the_agent_before_has_kept_whole_is_said_twice_not_lost(tenant: str
     before.live(4)
     desk = RestartedDesk(clock=before.clock, disk=before.disk)
     known = {"producer": ANSWERS, "trace_id": "abc", "response_id": "chatcmpl-abc", "tenant": tenant}
-    desk.say(ended("1", desk.now - 8 * SECOND, desk.now - 4 * SECOND, **known), seq=9, pid=50)
+    desk.say(ended("1", desk.now - ago * SECOND, desk.now - ago * SECOND // 2, **known), seq=9, pid=50)
     desk.live(7)
 
     assert before.kept().request.tenant == "acme"
+    told = [one.energy_uj for one in desk.heard(final=True)]
+    assert told == ([before.kept().energy.energy_uj] if reason == "duplicate" else [])
     assert desk.shown("inferwatt_records_dropped_total") == {(reason,): 1}
     assert (ANSWERS, 9) in desk.told.acks

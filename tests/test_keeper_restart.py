@@ -28,13 +28,14 @@ def after(desk: Desk, **options: str) -> Desk:
 
 
 def test_what_is_said_again_after_a_restart_is_acknowledged_and_not_booked_twice() -> None:
-    """A request that the last agent kept, whose acknowledgement was lost, counts once."""
+    """A request that the last agent kept, whose acknowledgement was lost, counts once, and hears its joules again."""
     before, request = lived()
     desk = after(before)
     desk.say(request, seq=2)
     desk.live(3)
 
     assert desk.told.acks == [(PRODUCER, 2)]
+    assert [one for one in desk.told.energies if one.final] == [before.row("r").energy]
     assert desk.shown(REQUESTS) == {FINISHED: 1}
     assert desk.shown(OUTPUT) == {("m", "vllm:1"): 10}
     assert desk.shown(DROPPED) == {("duplicate",): 1}

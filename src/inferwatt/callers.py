@@ -5,7 +5,7 @@ all sequences of its call (n > 1 has several), and each sequence for one record 
 used twice at once, for that which came last before it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inferwatt.engines.session import Incoming
@@ -38,10 +38,7 @@ class _Call:
 
     def energy(self, energies: Iterable[RequestEnergy], *, final: bool) -> RequestEnergy:
         """Return the joules of its sequences together, under its own name."""
-        known = list(energies)
-        parts = tuple(part for each in known for part in each.parts)
-        tier = max((each.tier for each in known), key=TIER_RANK.__getitem__)
-        return RequestEnergy(self.said.request.request, parts, tier, final)
+        return together(self.said.request.request, list(energies), final=final)
 
 
 class Clients:
@@ -182,6 +179,13 @@ class Clients:
                 if any(each.parts for each in known):
                     told.append((call.said.producer, call.energy(known, final=False)))
         return told
+
+
+def together(name: str, energies: Sequence[RequestEnergy], *, final: bool) -> RequestEnergy:
+    """Return the joules of several sequences, of which there is one at least, under the name of their call."""
+    parts = tuple(part for each in energies for part in each.parts)
+    tier = max((each.tier for each in energies), key=TIER_RANK.__getitem__)
+    return RequestEnergy(name, parts, tier, final)
 
 
 def _nearness(call: Request, request: Request) -> tuple[bool, int]:

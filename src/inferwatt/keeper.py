@@ -194,7 +194,7 @@ class Keeper:
         self._receipts.came(incoming.producer, incoming.seq, is_last=incoming.is_last)
         may_be_kept = request.arrival_ns < self._started_ns or incoming.producer in self._given_up
         if may_be_kept and is_kept(self._store, incoming.producer, incoming.request.request):
-            self._receipts.done(incoming.producer, incoming.seq)
+            self._telling.again(incoming, self._store)
             self._books.dropped("duplicate")
             return
         self._books.add("inferwatt_records_total", (), 1)

@@ -7,12 +7,12 @@ Where a plugin tells who was in each step, only its records get joules. What oth
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from inferwatt.callers import Clients
+from inferwatt.callers import Clients, together
 from inferwatt.engines.plugged import ANSWER, VLLM, Ends, Plugged, PluginSeen, Steps
 from inferwatt.engines.session import Incoming
 from inferwatt.engines.vllm_server import Found
 from inferwatt.metering import Metering
-from inferwatt.ports import Store, is_told
+from inferwatt.ports import Store, told_of
 from inferwatt.receipts import Receipts
 from inferwatt.records import Engine, Event, EventKind, Outcome, Request, RequestEnergy, Step, Sums, Tier
 from inferwatt.snapshot import EngineView, Lack
@@ -69,6 +69,8 @@ class Plugins:
         self._plugins: dict[str, _Plugin] = {}
         self._known: dict[str, Known] = {}
         self._held: list[tuple[int, str]] = []
+        self._again: list[tuple[str, RequestEnergy]] = []
+        """What the agent before has kept, and who asks for it."""
         self._fronts = FrontEnds(receipts)
         self._restart_ns = since_ns + RESTART_NS
         self._clients = Clients(receipts, self._unknown, self._restart_ns)
@@ -224,8 +226,10 @@ class Plugins:
 
     def _unknown(self, said: Request) -> None:
         """Count a client's record of which no plugin knows the request; the agent before may have kept it whole."""
-        is_kept = said.arrival_ns < self._since_ns and is_told(self._store, said)
-        self._metering.books.dropped("duplicate" if is_kept else "witness")
+        kept = told_of(self._store, said) if said.arrival_ns < self._since_ns else []
+        self._metering.books.dropped("duplicate" if kept else "witness")
+        if energies := [row.energy for row in kept if row.energy is not None]:
+            self._again.append((said.producer, together(said.request, energies, final=True)))
 
     def ready(self, now_ns: int, *, all_of_them: bool = False) -> list[tuple[Incoming, str]]:
         """Return what has waited long enough, or has changed, with all that is known of it and its engine."""
@@ -259,7 +263,8 @@ class Plugins:
         """Take what is final; return what others than their producers are to be told of it, by producer."""
         for energy in energies:
             self._clients.settled(energy)
-        return self._clients.finals()
+        again, self._again = self._again, []
+        return [*again, *self._clients.finals()]
 
     def watched(self) -> list[tuple[str, RequestEnergy]]:
         """Return what is settled so far of the requests that others watch, by producer."""

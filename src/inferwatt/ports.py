@@ -12,6 +12,7 @@ from inferwatt.errors import LedgerRetry
 from inferwatt.ledger.rows import Committed, LedgerBatch, RequestRow
 from inferwatt.rates import Rates
 from inferwatt.records import UNKNOWN_TENANT, Condition, Event, Reading, Request, RequestEnergy, Sums, Usage
+from inferwatt.units import NS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,15 @@ def is_kept(store: Store | None, producer: str, request: str) -> bool:
     return False
 
 
-def is_told(store: Store | None, said: Request) -> bool:
-    """Return whether a store has the request of which a client tells, with the tenant that the client names."""
+def told_of(store: Store | None, said: Request) -> list[RequestRow]:
+    """Return the rows of the requests of which a client tells: by its names, of its time, of the tenant that it names."""
     names = {said.trace_id, said.response_id} - {""}
+    since_ns, until_ns = said.arrival_ns - NS_PER_SECOND, said.end_ns or said.arrival_ns
     with suppress(LedgerRetry):
         rows = [row for name in names for row in store.find(name)] if store is not None else []
-        return any(said.tenant in {UNKNOWN_TENANT, row.request.tenant} for row in rows)
-    return False
+        own = [row for row in rows if said.tenant in {UNKNOWN_TENANT, row.request.tenant}]
+        return list({r.request.request: r for r in own if since_ns <= r.request.arrival_ns <= until_ns}.values())
+    return []
 
 
 def newest(store: Store | None, producer: str, request: str) -> RequestRow | None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
+from inferwatt.engines.session import Incoming
 from inferwatt.metering import Metering
 from inferwatt.plugins import Plugins
-from inferwatt.ports import Outbox
+from inferwatt.ports import Outbox, Store, newest
 from inferwatt.rates import Recent
 from inferwatt.receipts import Receipts
 from inferwatt.records import Request, RequestEnergy
@@ -40,6 +41,13 @@ class Telling:
             self._outbox.push(producer, energies)
         for producer, seq in self._receipts.due():
             self._outbox.ack(producer, seq)
+
+    def again(self, incoming: Incoming, store: Store | None) -> None:
+        """Tell what is kept already of a record that is said again: the agent before may have had no time to."""
+        row = newest(store, incoming.producer, incoming.request.request)
+        if row is not None and row.energy is not None and not self._plugins.is_engine(incoming.producer):
+            self._outbox.push(incoming.producer, [row.energy])
+        self._receipts.done(incoming.producer, incoming.seq)
 
     def provisional(self) -> None:
         """Tell what is settled so far of open requests."""
