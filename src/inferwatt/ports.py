@@ -65,7 +65,7 @@ def is_kept(store: Store | None, producer: str, request: str) -> bool:
 
 
 def told_of(store: Store | None, said: Request) -> list[RequestRow]:
-    """Return the rows of the requests of which a client tells: by its names, of its time, of the tenant that it names."""
+    """Return the rows of the requests of which a client tells: by its names, of its time, of its tenant."""
     names = {said.trace_id, said.response_id} - {""}
     since_ns, until_ns = said.arrival_ns - NS_PER_SECOND, said.end_ns or said.arrival_ns
     with suppress(LedgerRetry):
