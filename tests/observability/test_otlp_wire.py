@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,19 @@ def test_a_request_is_told_once_though_its_batch_came_again() -> None:
         assert len({span.span_id for span in receiver.spans}) == len(receiver.spans) == 700
         exporter.export(batch(3, "r0"))  # from then on it is the outlet's to know what was sent
         assert len(receiver.spans) == 701
+
+
+def test_an_exemplar_points_at_no_span_that_is_not_sent() -> None:
+    """A trace that is not kept, or spans that are not told: the request's own name is there all the same."""
+    unkept = row("r1")
+    unkept = replace(unkept, request=replace(unkept.request, traceparent=f"00-{'a' * 32}-{'b' * 16}-00"))
+    for settings, sent in (({"spans": False}, row("r1")), ({}, unkept)):
+        with receiving() as receiver:
+            opened(receiver.url, **settings).export(Batch(START_NS, snapshot(), [sent]))
+        (exemplar,) = receiver.points("inferwatt.request.energy")[0].exemplars
+
+        assert (exemplar.trace_id, exemplar.span_id) == (b"", b"")
+        assert [each.value.string_value for each in exemplar.filtered_attributes] == ["r1"]
 
 
 def test_metrics_wait_while_more_requests_follow_at_once() -> None:
