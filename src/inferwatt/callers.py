@@ -16,6 +16,8 @@ from inferwatt.witnesses import Known
 
 WITNESS_NS = 5 * NS_PER_SECOND
 """How long a client's record waits for the request that it speaks of: on a loaded machine its engine may be late."""
+FAILED_NS = NS_PER_SECOND
+"""The same of one that failed: its server may never have begun it."""
 
 
 @dataclass(slots=True)
@@ -120,7 +122,8 @@ class Clients:
 
     def _until_ns(self, incoming: Incoming) -> int:
         """Return how long an ended call waits for its sequences; one without a name will never find any."""
-        return max(incoming.received_ns + WITNESS_NS, self._restart_ns) if _aliases(incoming.request) else 0
+        most_ns = FAILED_NS if incoming.request.outcome is Outcome.FAILED else WITNESS_NS
+        return max(incoming.received_ns + most_ns, self._restart_ns) if _aliases(incoming.request) else 0
 
     def _join(self, incoming: Incoming, known: Mapping[str, Known]) -> list[str]:
         """Give a record to the sequences that it stands for; return those to which it is news."""
