@@ -11,6 +11,8 @@ from inferwatt.export.catalog import CATALOG, Metric
 from inferwatt.export.datadog_boards import dashboard, text_of_json
 from inferwatt.export.datadog_monitors import monitors
 from inferwatt.export.datadog_owed import RENAMED, name_of, told_names
+from inferwatt.export.places import LABELS as PLACE
+from inferwatt.export.places import SERVED
 from tests.docs.documents import DOCS, ROOT
 
 QUERY = re.compile(r"(?:sum|avg|max|min):([a-z0-9_.]+)\{([^}]*)\}(?: by \{([^}]*)\})?")
@@ -43,7 +45,9 @@ def test_a_query_asks_for_what_is_sent(query: str) -> None:
     asked = QUERY.findall(query)
     assert asked
     for name, where, by in asked:
-        labels = {RENAMED.get(label, label) for label in families()[name].labels} | OF_DATADOG
+        metric = families()[name]
+        own = (*metric.labels, *(PLACE if metric.name in SERVED else ()))
+        labels = {RENAMED.get(label, label) for label in own} | OF_DATADOG
         named = set(re.findall(r"\$([a-z_]+)|([a-z_]+):", where))
         assert {variable or key for variable, key in named} <= labels, query
         assert {each for each in by.split(",") if each} <= labels, query

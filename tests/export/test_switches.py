@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from inferwatt.errors import ConfigError
 from inferwatt.export.catalog import CATALOG
+from inferwatt.export.places import INFO, places_of
 from inferwatt.export.settings import Label
 from inferwatt.export.switches import Switches
 from inferwatt.snapshot import Exemplar, HistogramValue, Labels, LiveView, Snapshot
@@ -59,6 +60,15 @@ def test_what_says_where_a_server_is_keeps_its_labels() -> None:
     assert Switches((), ["server"]).shown(Snapshot({"inferwatt_server_info": info}, {}, NOTHING)).values == {
         "inferwatt_server_info": info
     }
+
+
+def test_where_a_server_runs_can_be_left_out() -> None:
+    """Then it stands beside no figure either: a cluster whose pods come and go may want the namespace alone."""
+    info: dict[Labels, float] = {("s", "vllm", "1", "n", "p", "c"): 1}
+    shown = Switches((), ["pod", "container"]).shown(Snapshot({INFO: info}, {}, NOTHING))
+
+    assert shown.values == {INFO: {("s", "vllm", "1", "n", "", ""): 1}}
+    assert places_of(shown) == {"s": ("n", "", "")}
 
 
 def test_nothing_is_copied_where_nothing_is_off_and_once_where_something_is() -> None:

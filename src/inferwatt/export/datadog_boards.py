@@ -83,6 +83,12 @@ def _power() -> Json:
             kind="area",
         ),
         graph(
+            "Watts by pod",
+            "a",
+            {"a": gained("energy_joules.count", OF_ONE, "kube_namespace,pod_name")},
+            kind="area",
+        ),
+        graph(
             "Idle, of all",
             "a / b",
             {

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 import msgspec
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-Label = Literal["server", "phase", "component", "cache", "outcome", "tier"]
-"""Labels that may be summed away: what is left still means something. Provenance never may."""
+Label = Literal["server", "phase", "component", "cache", "outcome", "tier", "namespace", "pod", "container"]
+"""Labels that may be summed away: what is left still means something. Provenance never may. The last three are where a
+server runs (places.py)."""
 Plain = str | int | float | bool | tuple[str, ...]
 
 

@@ -1,17 +1,20 @@
 """What is left out of every exporter: families that are switched off, and labels that are summed away. Pure.
 
-A label that is summed away has the empty value, which to Prometheus is a label that is not there.
+A label that is summed away has the empty value, which to Prometheus is a label that is not there. What is said of a
+thing keeps its labels, but for where a server runs: that is told beside each of its figures from there (places.py).
 """
 
 from collections.abc import Callable, Collection, Mapping
 from operator import add
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from inferwatt.errors import ConfigError
 from inferwatt.export.catalog import CATALOG, Kind
+from inferwatt.export.places import LABELS
 from inferwatt.snapshot import HistogramValue, Labels, Snapshot
 
 Value = TypeVar("Value")
+PLACE: Final = frozenset(LABELS)
 
 
 class Switches:
@@ -47,8 +50,9 @@ class Switches:
         self, name: str, series: Mapping[Labels, Value], both: Callable[[Value, Value], Value]
     ) -> Mapping[Labels, Value]:
         metric = CATALOG[name]
-        off = [place for place, label in enumerate(metric.labels) if label in self._labels_off]
-        if not off or metric.kind is Kind.INFO:
+        labels_off = self._labels_off & PLACE if metric.kind is Kind.INFO else self._labels_off
+        off = [place for place, label in enumerate(metric.labels) if label in labels_off]
+        if not off:
             return series
         sums: dict[Labels, Value] = {}
         for labels, value in series.items():
