@@ -21,7 +21,8 @@ from .victoria import victoria_metrics
 DEVICE = "inferwatt_device_energy_joules_total"
 ENERGY = "inferwatt_energy_joules_total"
 OURS = '{__name__=~"inferwatt_.+_total"}'
-READINGS = "inferwatt_samples_total"
+OF_READINGS = {"inferwatt_samples_total", "inferwatt_device_events_total"}
+"""They go on while the device stands still."""
 ROUNDING = 1e-11
 """VictoriaMetrics keeps twelve digits of a number that has more."""
 TARGET = {"__name__", "job", "instance"}
@@ -94,7 +95,7 @@ def settled(scraped: Scraped) -> Series:
     """Wait until both databases have what the ledger has, of all that stands still; return that."""
 
     def agree() -> Series | None:
-        kept = {key: value for key, value in scraped.fed.kept().items() if key[0] != READINGS}
+        kept = {key: value for key, value in scraped.fed.kept().items() if key[0] not in OF_READINGS}
         rounded = {key: pytest.approx(value, rel=ROUNDING) for key, value in kept.items()}
         ours, theirs = ({key: found.get(key) for key in kept} for found in map(stored, scraped.both()))
         return kept if kept and ours == kept and theirs == rounded else None
