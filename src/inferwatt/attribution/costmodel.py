@@ -64,8 +64,9 @@ class Priced:
         if total < _NOTHING or energy_uj < _NOTHING:
             return np.zeros(len(self.keys)), np.zeros((NOTES, len(self.keys)))
         fair = self.expected * (energy_uj / total)
-        moved = (self.doubts * energy_uj - np.outer(self.doubts.sum(axis=1), fair)) / total
-        moved = np.nan_to_num(moved).clip(-energy_uj, energy_uj)  # coefficients of next to nothing
+        moved = (self.doubts * energy_uj - self.doubts.sum(axis=1)[:, None] * fair) / total
+        moved = np.minimum(np.maximum(moved, -energy_uj), energy_uj)
+        moved[np.isnan(moved)] = 0.0  # coefficients of next to nothing
         unexplained = min(abs(energy_uj - total) / energy_uj, 1.0) if self.is_learnt else _NOT_LEARNT
         return fair, np.concatenate([moved, [unexplained * fair], self.parts * (energy_uj / total)])
 
@@ -114,11 +115,10 @@ class CostModel:
 
     def _priced(self, work: Work, coefficients: Floats) -> "Priced":
         group, groups = work.group, len(work.seconds)
-        members = np.bincount(group, minlength=groups).astype(np.float64)[group]
-        times = self.time.times(work)
+        members, times = work.members, self.time.times(work)
         own_sum = np.bincount(group, times.own, minlength=groups)
-        equal_seconds = np.maximum(work.seconds - own_sum, 0.0)[group] / members
-        equal_steps = work.steps[group] / members
+        equal_seconds = (np.maximum(work.seconds - own_sum, 0.0) / members)[group]
+        equal_steps = (work.steps / members)[group]
         columns = (times.own + equal_seconds, equal_steps, work.flops, work.read_bytes)
         key = work.key
         keys = np.flatnonzero(np.bincount(key))
@@ -126,7 +126,7 @@ class CostModel:
         static, step, flop, byte = coefficients
         shared = static * equal_seconds + step * equal_steps
         context = static * times.context + byte * work.kv_bytes
-        alone = np.where(members > 1, 0.0, step * equal_steps)
+        alone = np.where(members > 1, 0.0, step * work.steps)[group]
         marginal = static * times.marginal + alone + flop * work.flops + byte * times.marginal_bytes
         again = None if work.again is None else work.again * (coefficients @ np.stack(columns))
         parts = [

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 
-from inferwatt.attribution.arrays import Floats
+from inferwatt.attribution.arrays import Floats, Ints
 
 _FORGET = 0.999
 _FIRST_NOISE_RATIO = 0.1
@@ -37,7 +38,7 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
         if (free >= 0).all():
             return free
     for size in range(1, count + 1):
-        active = np.array([*combinations(range(count), size)])
+        active = _sets(count, size)
         try:
             solved = np.linalg.solve(gram[active[:, :, None], active[:, None, :]], moment[active][:, :, None])[:, :, 0]
         except np.linalg.LinAlgError:
@@ -48,6 +49,12 @@ def nonnegative_least_squares(gram: Floats, moment: Floats) -> Floats:
             best, best_value = np.zeros(count), float(values[at])
             best[active[at]] = solved[at]
     return best
+
+
+@cache
+def _sets(count: int, size: int) -> Ints:
+    """Return every set of so many of `count` unknowns, by their indices, shape (sets, size)."""
+    return np.array([*combinations(range(count), size)])
 
 
 class RidgeFit:
@@ -77,7 +84,7 @@ class RidgeFit:
 
     def observe(self, terms: Floats, total: float) -> None:
         """Learn that `terms` (shape (n,)) came with `total`."""
-        self._gram = self._gram * self._forget + np.outer(terms, terms)
+        self._gram = self._gram * self._forget + terms[:, None] * terms
         self._moment = self._moment * self._forget + terms * total
         self._square = self._square * self._forget + total * total
         self._scale = self._scale * self._forget + terms

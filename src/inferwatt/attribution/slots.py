@@ -171,11 +171,8 @@ class SlotTable:
         for table, each_uj in zip((self._prefill, self._decode), table_uj, strict=True):
             np.add.at(table[slot_class], slots, each_uj)
         self._touched[slot_class, slots] = True
-        whose = np.flatnonzero(np.bincount(slots))
         for number, each in enumerate(notes):
-            if number == UNEXPLAINED:
-                each = each**2
-            self._notes[number, slot_class, whose] += np.bincount(slots, each)[whose]
+            np.add.at(self._notes[number, slot_class], slots, each**2 if number == UNEXPLAINED else each)
         codes = self._label_of[slots] * 2 + decode
         by_code = np.bincount(codes, minlength=2 * len(self._labels)).nonzero()[0] >> 1
         sums_uj = np.zeros(2 * len(self._labels), dtype=np.int64)

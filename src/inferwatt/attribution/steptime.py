@@ -166,13 +166,11 @@ class StepTime:
         """Return what of its group's time each row causes; `own` of a group's rows never sum to more than it took."""
         line = self.roofline()
         group, steps, count = work.group, work.steps, len(work.steps)
-        per_step = work.per_step
-        members = np.bincount(group, minlength=count).astype(np.float64)
-        read_bytes = work.read_bytes
+        per_step, members, read_bytes = work.per_step, work.members, work.read_bytes
         flops_sum = np.bincount(group, work.flops, count).astype(np.float64) * per_step
         bytes_sum = np.bincount(group, read_bytes, count).astype(np.float64) * per_step
         beyond = line.beyond_floor(flops_sum, bytes_sum, members)
-        own = line.per_byte * read_bytes + line.per_member * steps[group]
+        own = line.per_byte * read_bytes + (line.per_member * steps)[group]
         ahead = np.maximum(line.per_flop * work.flops - line.per_byte * read_bytes, 0.0)
         may_compute = np.bincount(group, ahead, count) * per_step > line.floor - line.other
         rows = np.flatnonzero(may_compute[group])  # of the others, no set of members computes longer than it reads
@@ -195,7 +193,7 @@ class StepTime:
             np.maximum(bytes_sum[group] - marginal_bytes * each, 0.0),
             members[group] - 1.0,
         )
-        marginal = np.maximum(beyond[group] - without, 0.0) + np.where(members[group] > 1, 0.0, line.floor)
+        marginal = np.maximum(beyond[group] - without, 0.0) + np.where(members > 1, 0.0, line.floor)[group]
         scale = scale[group]
         own = own * scale
         context = np.minimum(line.per_byte * work.kv_bytes * scale, own)

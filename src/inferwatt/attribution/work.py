@@ -53,6 +53,12 @@ class Work:
         return self.slot * 2 + ~self.prefill
 
     @property
+    def members(self) -> Floats:
+        """Groups: how many rows each has; 1 where it has none."""
+        result: Floats = np.maximum(np.bincount(self.group, minlength=len(self.steps)), 1.0)
+        return result
+
+    @property
     def per_step(self) -> Floats:
         """Groups: by which a sum becomes that of the mean step; 0 where there is none."""
         result: Floats = np.divide(1.0, self.steps, out=np.zeros(len(self.steps)), where=self.steps > 0)
@@ -104,6 +110,12 @@ class Shape:
         """Return each member's FLOPs: its new tokens, and their attention to what came before (docs/recordings.md)."""
         return new_tokens * (self.flops_per_token + self.flops_per_pair * (context_tokens + new_tokens / 2))
 
+    def totals(self, new_tokens: Floats, context_tokens: Floats) -> tuple[float, float]:
+        """Return the FLOPs of all members of a step, and the bytes that it reads for them."""
+        tokens, pairs = new_tokens.sum(), new_tokens @ (context_tokens + new_tokens / 2)
+        read_bytes = self.kv_bytes_per_token * (context_tokens.sum() + tokens) + self.touched_bytes(tokens)
+        return float(self.flops_per_token * tokens + self.flops_per_pair * pairs), float(read_bytes)
+
     def kv_bytes(self, new_tokens: Floats, context_tokens: Floats) -> Floats:
         """Return each member's KV-cache traffic, bytes: what was there is read, what is new is written."""
         return self.kv_bytes_per_token * (context_tokens + new_tokens)
@@ -143,9 +155,7 @@ class StepRows:
     def totals(self, shape: "Shape") -> tuple[float, float]:
         """Return the FLOPs of all members, and the bytes that the step reads for them; computed once."""
         if self._totals is None:
-            flops, kv_bytes = shape.flops(self.new_tokens, self.context_tokens), self.context_tokens + self.new_tokens
-            experts = float(shape.touched_bytes(self.new_tokens.sum()))
-            self._totals = float(flops.sum()), shape.kv_bytes_per_token * float(kv_bytes.sum()) + experts
+            self._totals = shape.totals(self.new_tokens, self.context_tokens)
         return self._totals
 
 
@@ -195,7 +205,8 @@ def busy_time(starts_ns: Ints, ends_ns: Ints, told: Callable[[Ints], Ints | Floa
         return 0
     reach_ns = np.maximum.accumulate(ends_ns)
     is_break = starts_ns[1:] - reach_ns[:-1] > BREAK_NS
-    begins_ns, stops_ns = starts_ns[np.append(True, is_break)], reach_ns[np.append(is_break, True)]
+    begins_ns = np.concatenate([starts_ns[:1], starts_ns[1:][is_break]])
+    stops_ns = np.concatenate([reach_ns[:-1][is_break], reach_ns[-1:]])
     return round(float((told(stops_ns) - told(begins_ns)).sum()))
 
 
