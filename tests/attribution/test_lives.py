@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.attribution.lives import FAR_NS, Life, Lives, Rates, computed_tokens, tier_of
+from inferwatt.attribution.rebuild import Span
+from inferwatt.attribution.work import Shape
 from inferwatt.records import Request, Tier
 
 SECOND = 1_000_000_000
@@ -72,6 +74,11 @@ def test_each_life_ends_once(known: list[Life], times: list[int]) -> None:
     assert sorted(ended) == [one.slot for one in known]
 
 
+def span(kept: Lives, one: Life, now_ns: int) -> Span:
+    """Return the span that is supposed of a request, without what of its prompt filled up a step of others."""
+    return kept.spans([one], now_ns)[-1]
+
+
 @given(lives(), TIMES)
 def test_a_span_lies_within_its_request(known: list[Life], now_ns: int) -> None:
     """What is supposed of a request's course never leaves its time, and its phases are in order."""
@@ -79,27 +86,27 @@ def test_a_span_lies_within_its_request(known: list[Life], now_ns: int) -> None:
     for one in known:
         kept.rates.learn(one.record)
     for one in known:
-        span = kept.span(one, now_ns)
+        supposed = span(kept, one, now_ns)
         end_ns = FAR_NS if one.record.end_ns is None else one.record.end_ns
 
-        assert one.record.arrival_ns <= span.start_ns <= span.first_ns <= span.end_ns == end_ns
-        assert span.computed_tokens >= 0
-        assert span.decode_tokens_per_second >= 0
+        assert one.record.arrival_ns <= supposed.start_ns <= supposed.first_ns <= supposed.end_ns == end_ns
+        assert supposed.computed_tokens >= 0
+        assert supposed.decode_tokens_per_second >= 0
 
 
 def test_an_open_requests_span_is_looked_at_anew() -> None:
     """While a request is open its span may change with what is learnt; once it has ended it stands."""
     kept, one = Lives(), life(request("r", 1, None, prompt_tokens=100))
-    before = kept.span(one, 2 * SECOND)
+    before = span(kept, one, 2 * SECOND)
     for _ in range(8):
         kept.rates.learn(request("other", 0, 3, first=2, prompt_tokens=20, output_tokens=11))
 
-    after = kept.span(one, 2 * SECOND)
+    after = span(kept, one, 2 * SECOND)
     assert before.first_ns == 1 * SECOND
     assert after.first_ns == 11 * SECOND  # a tenth of a second for each of its 100 tokens
 
     one.record, one.span = request("r", 1, 5, first=2, prompt_tokens=100, output_tokens=4), None
-    assert kept.span(one, 6 * SECOND) is kept.span(one, 7 * SECOND)
+    assert span(kept, one, 6 * SECOND) is span(kept, one, 7 * SECOND)
 
 
 def test_a_wait_in_a_queue_is_no_prefill() -> None:
@@ -108,17 +115,35 @@ def test_a_wait_in_a_queue_is_no_prefill() -> None:
     for _ in range(8):
         kept.rates.learn(request("quick", 0, 2, first=1, prompt_tokens=100, output_tokens=2))
 
-    span = kept.span(life(request("queued", 0, 20, first=10, prompt_tokens=100, output_tokens=11)), 0)
+    queued = span(kept, life(request("queued", 0, 20, first=10, prompt_tokens=100, output_tokens=11)), 0)
 
-    assert span.start_ns == 8.5 * SECOND
-    assert span.decode_tokens_per_second == pytest.approx(1.0)
+    assert queued.start_ns == 8.5 * SECOND
+    assert queued.decode_tokens_per_second == pytest.approx(1.0)
+
+
+def test_the_rest_of_a_step_is_filled_by_the_next_prompt() -> None:
+    """Of a prompt that is more work than the time it had alone, a part was computed in the step of the one before."""
+    kept = Lives()
+    kept.shape = Shape(flops_per_token=1e9)
+    for chunks in range(20):  # a step of a hundredth of a second, and a thousand tokens of prompts in a second
+        kept.pace.passes(20, chunks * 1e12, chunks, (20 - chunks) * 0.01 + chunks)
+    first = life(request("first", 0, 3, first=2, prompt_tokens=1000, output_tokens=2), 0)
+    second = life(request("second", 0.5, 4, first=3, prompt_tokens=1500, output_tokens=2), 1)
+
+    spans = kept.spans([first, second], 5 * SECOND)
+
+    assert [one.slot for one in spans] == [0, 1, 1]
+    part, rest = spans[1:]
+    assert (part.first_ns, part.end_ns, rest.start_ns) == (2 * SECOND, 2 * SECOND, 2 * SECOND)
+    assert part.computed_tokens + rest.computed_tokens == 1500
+    assert rest.cached_tokens == part.computed_tokens > 0
 
 
 def test_prefill_that_nobody_saw_is_supposed_by_what_tokens_cost() -> None:
     """Without a first token the time is parted by the tokens' prices: a prompt token costs a tenth at first."""
-    span = Lives().span(life(request("r", 0, 10, prompt_tokens=100, output_tokens=11)), 0)
+    unseen = span(Lives(), life(request("r", 0, 10, prompt_tokens=100, output_tokens=11)), 0)
 
-    assert span.first_ns == 5 * SECOND
+    assert unseen.first_ns == 5 * SECOND
 
 
 def test_rates_are_learnt_from_seen_first_tokens_only() -> None:

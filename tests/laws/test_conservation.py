@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inferwatt.attribution.accounts import TickEnergy
 from inferwatt.attribution.attributor import Attributor
 from inferwatt.errors import RecordRejected
 from inferwatt.recording import Meta, Recording
@@ -28,6 +29,7 @@ from inferwatt.records import (
     Tier,
 )
 from inferwatt.replay import replay_recording
+from inferwatt.settled import Settled
 
 MS = 1_000_000
 TIMES = st.integers(0, 3_000).map(lambda ms: ms * MS)
@@ -131,8 +133,8 @@ def build(**options: Any) -> Attributor:
 
 
 def tell(attributor: Attributor, story: list[Any], *, asks: bool = False) -> list[RequestEnergy]:
-    """Feed the story, check the law at every tick, return what became final; maybe somebody `asks` meanwhile."""
-    final: list[RequestEnergy] = []
+    """Feed the story, check the law of every tick, return what became final; maybe somebody `asks` meanwhile."""
+    settled = Settled()
     measured = dict.fromkeys(DEVICES, 0)
     for record in [*story, None]:
         if record is not None:
@@ -142,26 +144,30 @@ def tell(attributor: Attributor, story: list[Any], *, asks: bool = False) -> lis
                 continue
         if record is None or isinstance(record, Reading):
             closed = attributor.advance(record.t_ns if record else 10_000 * MS, last=record is None)
-            for tick in closed.ticks:
-                parts = [*tick.requests.values(), *tick.unlisted.values()]
-                accounts = [
-                    *(prefill + decode for prefill, decode in parts),
-                    *tick.idle_resident.values(),
-                    *tick.pooled.values(),
-                    tick.idle_empty_uj,
-                    tick.other_uj,
-                    tick.unattributed_uj,
-                ]
-                assert sum(accounts) == tick.energy_uj
-                assert min(accounts) >= 0
-                measured[tick.device] += tick.energy_uj
-            final += [energy for _, energy in closed.requests]
+            settled.add(closed)
         for name in "abcd" if asks else "":
             attributor.energy(name)
+    for tick in settled.ticks:
+        assert sum(_parts(tick)) == tick.energy_uj
+        assert min(_parts(tick)) >= 0
+        measured[tick.device] += tick.energy_uj
+    assert all(moved.energy_uj == sum(_parts(moved)) == 0 for moved in settled.corrections)
     for name, totals in attributor.devices.items():
         assert totals.measured_uj == measured[name]
         assert totals.measured_uj == sum(totals.accounts().values()) - totals.measured_uj
-    return final
+    return [energy for _, energy in settled.final()]
+
+
+def _parts(tick: TickEnergy) -> list[int]:
+    """Return what each account got of a tick, µJ."""
+    return [
+        *(prefill + decode for prefill, decode in [*tick.requests.values(), *tick.unlisted.values()]),
+        *tick.idle_resident.values(),
+        *tick.pooled.values(),
+        tick.idle_empty_uj,
+        tick.other_uj,
+        tick.unattributed_uj,
+    ]
 
 
 @given(stories(), st.sampled_from([0, 50 * MS, 1300 * MS]), st.sampled_from(Tier))

@@ -192,8 +192,11 @@ class EngineState:
         t0_ns, t1_ns = t0_ns - window_ns // 2, t1_ns - window_ns // 2
         lives = self.lives.present(t0_ns, t1_ns)
         self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
-        spans = [self.lives.span(life, t1_ns) for life in lives]
-        return from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
+        spans = self.lives.spans(lives, t1_ns)
+        work = from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
+        if work is not None:
+            self.lives.pace.note_reading(work)
+        return work
 
     def steps_of(self, t0_ns: int, t1_ns: int) -> Work | None:
         """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
@@ -204,7 +207,7 @@ class EngineState:
         if self.late.steps:
             steps = [step for step in self.late.steps if step.t0_ns < t1_ns and step.t1_ns > t0_ns - window_ns]
             return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
-        spans = [self.lives.span(life, t1_ns) for life in self.late.lives]
+        spans = self.lives.spans(self.late.lives, t1_ns)
         return from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
 
     @property
@@ -231,9 +234,10 @@ class EngineState:
                 time.learn(*step.totals(self.shape), len(step.slot), elapsed, has_prefill=bool(step.prefill.any()))
             time.fit()
             return
+        self.lives.pace.seconds_per_byte = time.roofline().per_byte
         pace, prefill = self.lives.pace.pace(), self.lives.rates.prefill_seconds_per_token
         if pace.step_seconds:
-            time.set_paced(pace.step_seconds, pace.seconds_per_flop)
+            time.set_paced(pace.step_seconds - pace.seconds_per_byte * pace.mean_bytes, pace.seconds_per_flop)
         elif prefill is not None:
             time.set_per_flop(prefill / self.shape.flops_per_token)
 

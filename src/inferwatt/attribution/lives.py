@@ -2,12 +2,13 @@
 
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
 
-from inferwatt.attribution.pace import PaceFit
+from inferwatt.attribution.pace import PaceFit, Prompt
 from inferwatt.attribution.rebuild import CHUNK_TOKENS, Span
 from inferwatt.attribution.work import Shape
 from inferwatt.records import TIER_RANK, Request, Sums, Tier
@@ -20,6 +21,7 @@ _ENOUGH = 8
 _MIN_PROMPT_TOKENS = 16
 _GAIN = 0.1
 _SLACK = 1.5
+_SOON_NS = NS_PER_SECOND
 _PACED_SLACK = 1.2
 _PROMPT_TOKEN_IN_OUTPUT_TOKENS = 0.1
 """What a prompt token costs of an output token where nothing is learnt yet: the middle of the token prices that did
@@ -80,6 +82,10 @@ class Life:
     slot: int
     tier: Tier
     span: Span | None = None
+    earlier: Span | None = None
+    """The part of its prompt that filled up a step of others."""
+    supposed_ns: int = 0
+    """When its spans were supposed."""
     stepped: bool = False
     announced: bool = True
     """Whether a record told of it; else only steps did."""
@@ -167,7 +173,11 @@ class Lives:
     def _learn(self, life: Life) -> None:
         """Learn the engine's pace from a request that is over."""
         record = life.record
-        if record.end_ns is not None and record.first_token_ns is not None and not life.stepped:
+        if record.end_ns is None or record.first_token_ns is None or life.stepped:
+            return
+        if record.output_tokens == 1:
+            self.pace.learn_prompt(life.slot)
+        else:
             self.pace.learn(record.first_token_ns, record.end_ns, (record.output_tokens or 0) - 1)
 
     def learn_passes(self, sums: Sums) -> None:
@@ -189,14 +199,31 @@ class Lives:
         """Return how many requests were at work at `t_ns`."""
         return sum(life.record.arrival_ns <= t_ns < life.end_ns for life in self.present(t_ns, t_ns + 1))
 
-    def span(self, life: Life, now_ns: int) -> Span:
-        """Return when the request was computed, as far as is known or can be supposed at `now_ns`."""
-        if life.span is not None and life.record.end_ns is not None:
-            return life.span
-        life.span = self._suppose(life, now_ns)
-        return life.span
+    def spans(self, lives: Iterable[Life], now_ns: int) -> list[Span]:
+        """Return when requests were computed, as far as is known or can be supposed at `now_ns`."""
+        known = [self._span(life, now_ns) for life in lives]
+        return [span for life in known for span in (life.earlier, life.span) if span is not None]
 
-    def _suppose(self, life: Life, now_ns: int) -> Span:
+    def _span(self, life: Life, now_ns: int) -> Life:
+        """Suppose its spans anew while they are to come: of the requests beside it not all are known by then."""
+        span = life.span
+        if span is None or life.record.end_ns is None or life.supposed_ns < span.first_ns < now_ns + _SOON_NS:
+            life.supposed_ns, life.span = now_ns, self._suppose(life)
+            life.earlier = self._begun_before(life.span) if life.record.first_token_ns is not None else None
+        return life
+
+    def _begun_before(self, span: Span) -> Span | None:
+        """Take from a span the part of its prompt that filled up the step of earlier ones, and return that."""
+        part, start_ns, end_ns = self.pace.begun_before(span.slot)
+        if not part:
+            return None
+        tokens = part * span.computed_tokens
+        before = replace(span, start_ns=start_ns, first_ns=end_ns, end_ns=end_ns, computed_tokens=tokens, chunk_ns=())
+        span.cached_tokens += tokens
+        span.computed_tokens -= tokens
+        return before
+
+    def _suppose(self, life: Life) -> Span:
         record, rates = life.record, self.rates
         computed = computed_tokens(record)
         if computed is None:
@@ -226,11 +253,14 @@ class Lives:
         flops = float(self.shape.flops(np.array([computed]), np.array([record.cached_tokens or 0]))[0])
         pace = self.pace.pace()
         if pace.step_seconds:
-            longest_ns = round(_PACED_SLACK * (pace.step_seconds + pace.seconds_per_flop * flops) * NS_PER_SECOND)
+            flops_beside = sum(prompt.flops for prompt in self.pace.together(life.slot, first_ns))
+            seconds = pace.step_seconds + pace.seconds_per_flop * (flops + flops_beside)
+            longest_ns = round(_PACED_SLACK * seconds * NS_PER_SECOND)
         start_ns = max(self.pace.free_since(record.arrival_ns, first_ns), min(record.begun_ns, first_ns))
         if longest_ns:
             start_ns = max(start_ns, first_ns - longest_ns)
-        self.pace.prefilled(life.slot, start_ns, first_ns, flops, computed)
+        chunks = max(computed / CHUNK_TOKENS, 1.0)
+        self.pace.prefilled(life.slot, Prompt(record.arrival_ns, start_ns, first_ns, flops, chunks))
         return start_ns
 
     def _supposed_first(self, record: Request, computed: int, expected_ns: int, end_ns: int) -> int:

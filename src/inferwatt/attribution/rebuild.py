@@ -21,10 +21,20 @@ CHUNK_TOKENS = 2048.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast an engine works: seconds of a step of decodes, and of a FLOP of a prompt; 0 where that is not known."""
+    """How fast an engine works: seconds of a step of decodes, and of a FLOP of a prompt; 0 where that is not known.
+
+    A step that reads `mean_bytes` of KV cache takes `step_seconds`, another one longer or shorter by what it reads.
+    """
 
     step_seconds: float = 0.0
     seconds_per_flop: float = 0.0
+    seconds_per_byte: float = 0.0
+    mean_bytes: float = 0.0
+
+    def steps_seconds(self, kv_bytes: Floats) -> Floats:
+        """Return what steps that read so much take."""
+        result: Floats = self.step_seconds + self.seconds_per_byte * (kv_bytes - self.mean_bytes)
+        return result
 
 
 UNKNOWN = Pace()
@@ -100,7 +110,9 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape, pace
     prompt, prompt_context = _prompt_tokens(known, rows)
     answer, answer_context = _answer_tokens(known, rows)
     prompt_flops = shape.flops(prompt, prompt_context)
-    stretch = _parted(known, rows, prompt, answer, prompt_flops, pace)
+    each_reads = shape.kv_bytes(np.ones(len(rows.group)), answer_context) * ~rows.prefill
+    read: Floats = np.bincount(rows.group, each_reads, rows.groups).astype(np.float64)
+    stretch = _parted(known, rows, prompt, answer, prompt_flops, pace, pace.steps_seconds(read))
     if pace.step_seconds:
         answer = np.where(rows.seen, answer, np.where(rows.prefill, 0.0, stretch.steps[rows.group]))
     # decoding rows are in both parts of a stretch, by how many of its steps are in each
@@ -182,7 +194,9 @@ class _Parted:
         return result
 
 
-def _parted(known: _Columns, rows: _Rows, prompt: Floats, answer: Floats, flops: Floats, pace: Pace) -> _Parted:
+def _parted(
+    known: _Columns, rows: _Rows, prompt: Floats, answer: Floats, flops: Floats, pace: Pace, step_seconds: Floats
+) -> _Parted:
     """Part each stretch by the pace; where that is not known its steps are those of the fastest decode."""
     count = rows.groups
     decodes = np.bincount(rows.group, ~rows.prefill, count) > 0
@@ -195,9 +209,9 @@ def _parted(known: _Columns, rows: _Rows, prompt: Floats, answer: Floats, flops:
     np.maximum.at(most, rows.group, np.where(rows.seen, answer, 0.0))
     chunks = _chunks(known, rows, prompt)
     computing = np.bincount(rows.group, flops * rows.prefill, count) * pace.seconds_per_flop
-    prompt_seconds = np.minimum(np.maximum(computing, chunks * pace.step_seconds), rows.seconds)
+    prompt_seconds = np.minimum(np.maximum(computing, chunks * step_seconds), rows.seconds)
     prompt_seconds = np.where(decodes | (chunks == 0), prompt_seconds, rows.seconds)
-    steps = np.where(most > 0, np.maximum(most, chunks), chunks + (rows.seconds - prompt_seconds) / pace.step_seconds)
+    steps = np.where(most > 0, np.maximum(most, chunks), chunks + (rows.seconds - prompt_seconds) / step_seconds)
     steps = np.where(used, np.maximum(steps, rows.seconds), 0.0)
     part = np.divide(chunks, steps, out=np.zeros(count), where=steps > 0)
     part = np.where(decodes, np.minimum(part, 1.0), 1.0) * (chunks > 0)

@@ -117,9 +117,9 @@ class StepTime:
         """Set what a FLOP takes where steps are not known: from how long prompts took to their first token."""
         self._given = Roofline(0.0, self._given.per_byte, 0.0, seconds_per_flop)
 
-    def set_paced(self, step_seconds: float, seconds_per_flop: float) -> None:
+    def set_paced(self, floor_seconds: float, seconds_per_flop: float) -> None:
         """Set the pace that requests' times tell, where steps are not known."""
-        self._given = Roofline(step_seconds, self._given.per_byte, 0.0, seconds_per_flop)
+        self._given = Roofline(floor_seconds, self._given.per_byte, 0.0, seconds_per_flop)
 
     def fit(self) -> None:
         """Fit what was learnt since, where that is worth it."""
