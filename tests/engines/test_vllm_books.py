@@ -23,7 +23,10 @@ DEEDS = st.lists(
 def played(
     deeds: list[str], seed: int, *, is_async: bool, drafts: int
 ) -> tuple[ScriptedEngine, list[Step], dict[str, Request]]:
-    """Let a stand-in live, keep its books, and return it with what an agent would make of what is said."""
+    """Let a stand-in live, keep its books, and return it with what an agent would make of what is said.
+
+    Nothing is said of a request once it has ended: its end is told when no step of its is on the way any more.
+    """
     engine = ScriptedEngine(random.Random(seed), is_async=is_async, drafts=drafts)
     books = VllmBooks("m", arrival_ns=lambda _unix: None)
     steps: list[Step] = []
@@ -34,6 +37,7 @@ def played(
             books.feed(event)
         engine.events.clear()
         rows, changed = books.take()
+        assert not [one for one in changed if one.request in requests and requests[one.request].end_ns is not None]
         requests.update({one.request: one for one in changed})
         if rows:
             [message] = wire.Decoder().feed(encode(steps_message(1, rows)))
@@ -77,6 +81,12 @@ def test_every_token_is_in_the_books(deeds: list[str], seed: int, is_async: bool
         begun_ns = next((step.t0_ns for step in steps for member, *_ in step.members if member == f"p:{name}"), None)
         assert (row.queued_ns is None) == (begun_ns is None)
         assert begun_ns is None or row.begun_ns == max(min(begun_ns, row.end_ns or 0), row.arrival_ns)
+
+
+def test_an_end_is_told_when_no_step_is_on_the_way() -> None:
+    """A client that leaves with its first token, and a step in flight: the request is open until that has come."""
+    for seed in range(50):
+        played(["add", "turn", "turn", "abort", "take", "turn"], seed, is_async=True, drafts=0)
 
 
 @given(DEEDS, st.integers(0, 2**32), st.booleans())

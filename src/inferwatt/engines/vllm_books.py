@@ -100,7 +100,7 @@ class VllmBooks:
     def open_requests(self) -> list[Request]:
         """Return every request that has not ended, for an agent that has just started."""
         self._settle_run()
-        return [self._request(one) for name, one in self._sequences.items() if name not in self._ending]
+        return [self._request(one) for one in self._sequences.values()]
 
     def feed(self, event: Event) -> None:
         """Take one event of the recorder."""
@@ -240,7 +240,8 @@ class VllmBooks:
         known: dict[str, Any] = {}
         if one.cached is not None and one.prompt is not None:
             known = {"cached_tokens": min(one.cached, one.prompt)}
-        if one.end_ns is not None:
+        has_ended = one.end_ns is not None and one.name not in self._ending  # else a step is still on the way
+        if has_ended:
             known["outcome"], known["ending"] = one.ended
             known |= {"cached_tokens": known.get("cached_tokens", 0), "output_tokens": one.output}
             known |= {f"{name}_tokens": getattr(one, name) for name in ("recomputed", "rejected", "wasted")}
@@ -249,7 +250,7 @@ class VllmBooks:
             model=one.lora or self._model,
             arrival_ns=one.arrival_ns,
             first_token_ns=one.first_ns,
-            end_ns=one.end_ns,
+            end_ns=one.end_ns if has_ended else None,
             prompt_tokens=one.prompt,
             response_id=names.response_id,
             trace_id=names.request_id,
