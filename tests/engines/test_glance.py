@@ -104,9 +104,7 @@ def test_a_key_is_sent_where_there_is_one(tmp_path: Path) -> None:
 
     assert seen.state == "up"
     assert b"\r\nAuthorization: Bearer sk-1\r\n" in question
-    assert said(missing) == [
-        ("its key cannot be read: No such file or directory", "put it there, or correct the path")
-    ]
+    assert said(missing) == [("its key cannot be read: No such file or directory", "put it there, or correct the path")]
     assert str(tmp_path / "none") in missing.lacks[0].where
 
 
