@@ -290,3 +290,11 @@ def test_joules_of_open_requests_are_not_divided_by_the_tokens_of_ended_ones() -
     assert stage.model().joules_per_output_token == pytest.approx(2.0)
     assert stage.live().tenants[0].joules_per_output_token == pytest.approx(2.0)
     assert stage.model().energy_joules == pytest.approx(100.0)
+
+
+def test_a_request_says_where_it_was_served() -> None:
+    """Namespace, pod and container of its server; empty words outside of containers."""
+    records = Request("r", "e0", namespace="llm", pod="vllm-0", container="server"), Request("r", "e0")
+    rows = [request_view(record, None, "s", 5.0) for record in records]
+
+    assert [(row.namespace, row.pod, row.container) for row in rows] == [("llm", "vllm-0", "server"), ("", "", "")]

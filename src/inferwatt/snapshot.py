@@ -98,6 +98,7 @@ class RequestView:
 
     `details` are joules by what they went for, as far as that is known, and `marginal_joules`. `unsure` is a split that
     could have come out otherwise by much. `thrown_away_tokens` were computed and nobody got them, by reason.
+    `namespace`, `pod` and `container` are its server's.
     """
 
     request: str
@@ -129,6 +130,9 @@ class RequestView:
     ending: str = ""
     thrown_away_tokens: Mapping[str, int] = field(default_factory=dict)
     queue_seconds: float | None = None
+    namespace: str = ""
+    pod: str = ""
+    container: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -266,4 +266,7 @@ def request_view(request: Request, energy: RequestEnergy | None, server: str, en
         ending=request.ending.value if request.ending else "",
         thrown_away_tokens=request.thrown_away,
         queue_seconds=None if request.queued_ns is None else seconds(request.queued_ns),
+        namespace=request.namespace,
+        pod=request.pod,
+        container=request.container,
     )

@@ -82,7 +82,7 @@ class Outlet:
         self._woken.set()
 
     def join(self, seconds: float) -> None:
-        """Wait for the thread's end; what it has not sent by then is lost, and counted."""
+        """Wait for the thread's end; how much it has not sent by then is told in the log: the ledger has it."""
         self._thread.join(max(seconds, 0.0))
         if self._queue:
             log.warning("export to %s: %d requests were not sent", self._exporter.name, len(self._queue))

@@ -78,6 +78,9 @@ export interface RequestView {
   ending: string;
   thrown_away_tokens: Record<string, number>;
   queue_seconds: number | null;
+  namespace: string;
+  pod: string;
+  container: string;
 }
 
 export interface Lack {
