@@ -57,6 +57,8 @@ def test_emissions_are_counted_where_somebody_said_what_a_kwh_emits() -> None:
     for name, each in zip(estimated.EMISSIONS, joules, strict=True):
         assert desk.shown(name) == {(*OF, "estimated"): pytest.approx(each / 9000 * 1e9, abs=1)}
         assert silent.shown(name) == {}
+    method = told.method
+    assert [one.row("1").fit for one in (desk, silent)] == [f"{method}; 400 g/kWh, Ember 2024, Sweden", method]
     assert desk.shown(estimated.INTENSITY) == {("Ember 2024, Sweden",): pytest.approx(400 / 3.6e6)}
     assert silent.shown(estimated.INTENSITY) == {}
 

@@ -5,6 +5,7 @@ answer, and the first counts.
 """
 
 from collections import OrderedDict
+from dataclasses import replace
 
 from inferwatt.books import Books
 from inferwatt.clients.carbon import Intensity
@@ -40,19 +41,24 @@ class Managed:
     def take(self, incoming: Incoming, pending: Pending, receipts: Receipts, offset_ns: int) -> None:
         """Take what a producer says of a call: its end is counted and kept, once; nobody waits for its beginning."""
         request = incoming.request
-        energy = None if request.end_ns is None else self._counted(request)
-        server = Engine("", request.model, server=request.provider)
-        if energy is None:
+        counted = None if request.end_ns is None else self._counted(request)
+        if counted is None:
             receipts.done(incoming.producer, incoming.seq)
-        elif pending.add_row(row_of(request, energy, server, offset_ns), energy):
+            return
+        energy, fit = counted
+        row = row_of(request, energy, Engine("", request.model, server=request.provider), offset_ns)
+        if pending.add_row(replace(row, fit=fit), energy):
             self._books.add("inferwatt_ledger_rows_total", (), 1)
             receipts.upon(incoming.producer, incoming.seq, request.request)
         else:
             self._books.dropped("ledger")
             receipts.done(incoming.producer, incoming.seq)
 
-    def _counted(self, request: Request) -> RequestEnergy | None:
-        """Count a call and return its joules, without parts where nobody can say; None: it was counted before."""
+    def _counted(self, request: Request) -> tuple[RequestEnergy, str] | None:
+        """Count a call; return its joules, without parts where nobody can say, and what made them, for the ledger.
+
+        None: it was counted before.
+        """
         names = {request.request, f"{request.provider} {request.response_id}" if request.response_id else ""} - {""}
         if not self._seen.keys().isdisjoint(names):
             self._books.dropped("duplicate")
@@ -62,7 +68,9 @@ class Managed:
             self._seen.popitem(last=False)
         made = _estimate(request)
         self._book(request, made)
-        return RequestEnergy(request.request, () if made is None else _parts(made), Tier.TOKEN_SHARE, final=True)
+        energy = RequestEnergy(request.request, () if made is None else _parts(made), Tier.TOKEN_SHARE, final=True)
+        beside = "" if self._carbon is None else f"; {self._carbon.text}"
+        return energy, "" if made is None else f"{made.method}{beside}"
 
     def _book(self, request: Request, made: Estimate | None) -> None:
         books = self._books

@@ -37,13 +37,18 @@ class Intensity:
         """The same, for each joule."""
         return self.grams_per_kwh / _JOULES_PER_KWH
 
+    @property
+    def text(self) -> str:
+        """The figure and its source, as they stand beside what they make."""
+        return f"{self.grams_per_kwh:g} g/kWh, {self.source}"
+
     def of(self, joules: float, low_joules: float, high_joules: float) -> dict[str, float | str]:
         """Return what an estimate emits, by name; its interval is the energy's, the figure itself taken as true."""
         return {
             "emissions_co2e_grams": joules * self.grams_per_joule,
             "emissions_low_co2e_grams": low_joules * self.grams_per_joule,
             "emissions_high_co2e_grams": high_joules * self.grams_per_joule,
-            "emissions_source": f"{self.grams_per_kwh:g} g/kWh, {self.source}",
+            "emissions_source": self.text,
         }
 
 

@@ -22,7 +22,8 @@ class RequestRow:
     """One ended request with its joules; `energy` is None where they are not known (absent, never zero).
 
     `corrects` is the `seq` of the row that this one replaces: rows are immutable, so a correction is a new row.
-    `seq` is given by the ledger. `fit` names the fit of the cost model that made the figures, empty where none did.
+    `seq` is given by the ledger. `fit` names the fit of the cost model that made the figures, of an estimate the
+    method and what a kWh emits (if that was said), empty where none did.
     `request.chunk_ns` is not kept.
     """
 
