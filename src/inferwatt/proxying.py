@@ -24,8 +24,8 @@ def gateway_command(
 ) -> None:
     """Stand before inference servers, pass calls on, and say with every answer what energy it took.
 
-    OpenAI's, Anthropic's, Azure's and TGI's protocols; every other path is closed. The joules come from the agent of
-    this machine. Ctrl-C or SIGTERM ends it.
+    OpenAI's, Anthropic's, Azure's, TGI's and Ollama's protocols; every other path is closed. The joules come from the
+    agent of this machine. Ctrl-C or SIGTERM ends it.
     """
     from inferwatt.settings import configuration
 

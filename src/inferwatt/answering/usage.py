@@ -1,7 +1,7 @@
 """What an answer says of its own work: tokens, times, names; as each protocol spells it. Pure.
 
 OpenAI (chat, completions, responses, embeddings), Anthropic (messages), TGI (details and headers), llama.cpp
-(`timings`). What is not said, or cannot be a number of tokens, is None: never 0.
+(`timings`), Ollama. What is not said, or cannot be a number of tokens, is None: never 0.
 """
 
 import json
@@ -13,6 +13,7 @@ MOST_TOKENS = 2**63 - 1
 MOST_CHARACTERS = 256
 MOST_ANSWERS = 1024
 _MS_PER_SECOND = 1000.0
+_NS_PER_SECOND = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Used:
     first_token_seconds: float | None = None
     """From the request's arrival at its server, the queue included."""
     failed: bool = False
+    is_last: bool = False
+    """Whether it says itself that nothing comes after it."""
 
     def then(self, later: "Used") -> "Used":
         """Return both: what comes later stands over what was said before; the first name of an answer is its name."""
@@ -44,6 +47,7 @@ class Used:
             self.queue_seconds if later.queue_seconds is None else later.queue_seconds,
             self.first_token_seconds if later.first_token_seconds is None else later.first_token_seconds,
             self.failed or later.failed,
+            self.is_last or later.is_last,
         )
 
 
@@ -64,8 +68,10 @@ def used(answer: object) -> Used:
         answer = answer[0] if len(answer) == 1 else None
     if not isinstance(answer, dict):
         return NOTHING
+    if "done" in answer or "prompt_eval_count" in answer:
+        return _ollama(answer)
     inner = next((answer[key] for key in ("response", "message") if isinstance(answer.get(key), dict)), answer)
-    told: dict[str, int] = {}
+    told: dict[str, Any] = {}
     for where, key, reading in ((answer, "timings", _timings), (answer, "details", _details), (inner, "usage", _usage)):
         said = answer[key] if isinstance(answer.get(key), dict) else where.get(key)
         if isinstance(said, dict):
@@ -75,6 +81,23 @@ def used(answer: object) -> Used:
         response_id=_text(inner.get("id")),
         model=_text(inner.get("model")),
         failed=bool(answer.get("error")) or answer.get("type") in ("error", "response.failed"),
+    )
+
+
+def _ollama(answer: Mapping[str, Any]) -> Used:
+    """Return what Ollama's own answers say (its docs/api.md): the whole prompt, the output, durations in nanoseconds.
+
+    How much of the prompt came from its cache it does not say. The first token came when all was over but the output.
+    """
+    whole, made = tokens(answer.get("total_duration")), tokens(answer.get("eval_duration"))
+    first = (whole - made) / _NS_PER_SECOND if whole is not None and made is not None and whole >= made else None
+    return Used(
+        prompt=tokens(answer.get("prompt_eval_count")),
+        output=tokens(answer.get("eval_count")),
+        model=_text(answer.get("model")),
+        first_token_seconds=first,
+        failed=bool(answer.get("error")),
+        is_last=answer.get("done") is True,
     )
 
 

@@ -14,6 +14,8 @@ import aiohttp
 
 from inferwatt.answering import embed, usage
 from inferwatt.answering.figures import figure, head
+from inferwatt.answering.lines import KIND as LINES
+from inferwatt.answering.lines import Lines
 from inferwatt.answering.provisional import Known, provisional
 from inferwatt.answering.stream import Stream
 from inferwatt.answering.usage import Used
@@ -34,7 +36,7 @@ USAGE_BYTES = 4096
 """Where a body is too large to be read, its usage is looked for in so many of its last bytes."""
 EDGE_BYTES = 16_384
 """How far from the edge of a piece of a stream events without text are looked for."""
-_STREAM = "text/event-stream"
+_STREAMS: Mapping[str, type[Stream | Lines]] = {"text/event-stream": Stream, LINES: Lines}
 _NO_TEXT = re.compile(
     rb'"delta"\s*:\s*\{(?:\s*"\w+"\s*:\s*(?:""|null|"assistant")\s*,?)*\s*\}|"type"\s*:\s*"(?:message_start|ping'
     rb'|content_block_start|response\.(?:created|queued|in_progress|output_item\.added|content_part\.added))"'
@@ -146,8 +148,8 @@ class Call:
         self._hear(usage.of_headers(told))
         kind = told.get("content-type", "").partition(";")[0].strip().lower()
         is_plain = told.get("content-encoding", "identity").lower() == "identity"
-        if kind == _STREAM and is_plain:
-            await self._stream(response, send)
+        if kind in _STREAMS and is_plain:
+            await self._stream(response, send, _STREAMS[kind])
         elif kind == "application/json" and is_plain and response.status not in _BODILESS:
             await self._whole(response, send)
         else:
@@ -168,9 +170,9 @@ class Call:
     def _head(self) -> list[tuple[str, str]]:
         return embed.headers_of(head(self.name, url=self._terms.url)) if self._embeds else []
 
-    async def _stream(self, response: aiohttp.ClientResponse, send: Send) -> None:
+    async def _stream(self, response: aiohttp.ClientResponse, send: Send, framed: type[Stream | Lines]) -> None:
         await self._start(response, send, self._head(), None)
-        stream = Stream(self._figure, hides_usage=self._sent.hides_usage, answers=self._sent.answers)
+        stream = framed(self._figure, hides_usage=self._sent.hides_usage, answers=self._sent.answers)
         was_cut = True
         try:
             async for data in response.content.iter_any():
@@ -187,7 +189,7 @@ class Call:
             self.unread_events = stream.too_long
         await send({"type": "http.response.body", "body": stream.end(was_cut=was_cut)})
 
-    def _heard(self, stream: Stream, data: bytes) -> bytes:
+    def _heard(self, stream: Stream | Lines, data: bytes) -> bytes:
         """Return what goes out for a piece of a stream, and note the tokens in it."""
         seen, was_over, handle = stream.events, stream.is_over, self._handle
         out = stream.feed(data)

@@ -16,6 +16,7 @@ class Protocol(StrEnum):
     EMBEDDINGS = "embeddings"
     ANTHROPIC = "anthropic"
     TGI = "tgi"
+    OLLAMA = "ollama"
     OTHER = "other"
 
 
@@ -36,6 +37,9 @@ _CALLS = {
     "/v1/messages": Call(Protocol.ANTHROPIC),
     "/generate": Call(Protocol.TGI),
     "/generate_stream": Call(Protocol.TGI, streams=True),
+    "/api/chat": Call(Protocol.OLLAMA),
+    "/api/generate": Call(Protocol.OLLAMA),
+    "/api/embed": Call(Protocol.OLLAMA),
 }
 _AZURE = re.compile(r"/openai/deployments/([A-Za-z0-9._-]{1,128})/(chat/completions|completions|embeddings)")
 MODELS = re.compile(r"/v1/models(/[A-Za-z0-9._:/-]{1,256})?")
