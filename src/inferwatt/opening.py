@@ -147,4 +147,5 @@ def open_outlets(
     def shown() -> Snapshot:
         return switches.shown(snapshot())
 
-    return Outlets(exporters, shown), shown, lacks
+    folder = ledger_path(settings).parent if settings.ledger.enabled else None
+    return Outlets(exporters, shown, folder), shown, lacks

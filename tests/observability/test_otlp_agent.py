@@ -21,7 +21,7 @@ from inferwatt.sources import Found
 from inferwatt.testing import ScriptedSource
 
 from .collector import Collector, collecting
-from .otlp_receiver import told
+from .otlp_receiver import receiving, told
 from .victoria import wait_until
 
 pytest.importorskip("opentelemetry.sdk", reason="it comes with make test-observability")
@@ -194,3 +194,27 @@ def test_a_collector_that_ends_and_comes_back_misses_nothing(
 def failures(agent: Agent) -> set[Labels]:
     """Return which exporters failed, and why."""
     return set(agent.keeper.snapshot.values.get("inferwatt_export_failures_total", {}))
+
+
+def test_requests_of_an_outage_outlive_the_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The collector is away until the agent has ended: the next one sends the span, below its caller's."""
+    trace = pytest.importorskip("opentelemetry.trace")
+    tracer = pytest.importorskip("opentelemetry.sdk.trace").TracerProvider().get_tracer("test")
+    with receiving() as came:
+        collector = Collector(tmp_path, came)
+        otlp = OtlpConfig(collector.endpoint("http"), period_seconds=0.3, timeout_seconds=1)
+        with metering(tmp_path, otlp, monkeypatch), tracer.start_as_current_span("call"):
+            above = trace.get_current_span().get_span_context()
+            work(0.3)
+        assert (tmp_path / "unsent-otlp.json").exists()
+        collector.start()
+        try:
+            with metering(tmp_path, otlp, monkeypatch):
+                wait_until(lambda: came.spans)
+        finally:
+            collector.kill()
+        (span,) = came.spans
+
+    assert (int(span.trace_id.hex(), 16), int(span.parent_span_id.hex(), 16)) == (above.trace_id, above.span_id)
+    assert told(span)["inferwatt.tenant"] == "acme"
+    assert not (tmp_path / "unsent-otlp.json").exists()

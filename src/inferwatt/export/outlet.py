@@ -3,7 +3,7 @@
 Each exporter has one of its own, so that the outage of one never touches another, nor the meter: `offer` never waits.
 Snapshots need no queue: the newest replaces all before it, and counters only grow. Requests wait, and when there are
 too many the oldest go. A batch that was not taken is tried again with growing pauses, each drawn at random, so that
-many agents do not come back at once.
+many agents do not come back at once. What waits meanwhile is kept on disk, too (unsent.py).
 """
 
 import contextlib
@@ -12,10 +12,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from random import Random
 from typing import Final
 
 from inferwatt.export.exporter import Batch, Exporter, ExportRefused, ExportRetry, OutletHealth
+from inferwatt.export.unsent import Unsent
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.snapshot import Snapshot
 from inferwatt.units import nanoseconds
@@ -32,6 +34,7 @@ LONGEST_ASKED_SECONDS: Final = 600.0
 BUG: Final = "error"
 """The reason of a failure that the exporter did not foresee."""
 OVERFLOW: Final = "overflow"
+LATE: Final = "late"
 
 
 class Outlet:
@@ -41,11 +44,19 @@ class Outlet:
         exporter: what is run.
         snapshot: the newest snapshot; called from this thread.
         random: where the jitter comes from.
+        folder: where requests are kept that wait when the agent ends; None keeps none.
     """
 
-    def __init__(self, exporter: Exporter, snapshot: Callable[[], Snapshot], random: Random | None = None) -> None:
+    def __init__(
+        self,
+        exporter: Exporter,
+        snapshot: Callable[[], Snapshot],
+        random: Random | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self._exporter = exporter
         self._snapshot = snapshot
+        self._unsent = Unsent(folder if exporter.wants_requests else None, exporter.name)
         self._random = random or Random()
         self._lock = threading.Lock()
         self._queue: deque[RequestRow] = deque()
@@ -61,7 +72,13 @@ class Outlet:
         self._thread = threading.Thread(target=self._run, name=f"inferwatt-export-{exporter.name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, with what the last agent could not send."""
+        rows, late = self._unsent.load(time.time_ns())
+        self.offer(rows)
+        if late:
+            self._drop(LATE, late)
+        if not rows:
+            self._unsent.forget()
         self._thread.start()
 
     def offer(self, rows: Iterable[RequestRow]) -> None:
@@ -82,10 +99,12 @@ class Outlet:
         self._woken.set()
 
     def join(self, seconds: float) -> None:
-        """Wait for the thread's end; how much it has not sent by then is told in the log: the ledger has it."""
+        """Wait for the thread's end; what it has not sent by then is kept for the next agent, and told in the log."""
         self._thread.join(max(seconds, 0.0))
-        if self._queue:
-            log.warning("export to %s: %d requests were not sent", self._exporter.name, len(self._queue))
+        rows = self._all()
+        if rows:
+            then = "the next agent will" if self._unsent.keep(rows) else "the ledger has them"
+            log.warning("export to %s: %d requests were not sent: %s", self._exporter.name, len(rows), then)
 
     def health(self) -> OutletHealth:
         """Return how it goes."""
@@ -113,6 +132,8 @@ class Outlet:
         """Send one batch; return how long to wait before the next."""
         rows = self._waiting()
         if not self._send(rows):
+            if waiting := self._all():
+                self._unsent.keep(waiting)
             return self._pause()
         return 0.0 if self._queue and len(rows) == BATCH_REQUESTS else self._exporter.period_seconds
 
@@ -122,6 +143,10 @@ class Outlet:
             rows = self._waiting()
             if not self._send(rows) or not self._queue:
                 return
+
+    def _all(self) -> list[RequestRow]:
+        with self._lock:
+            return list(self._queue)
 
     def _waiting(self) -> Sequence[RequestRow]:
         with self._lock:
@@ -171,6 +196,9 @@ class Outlet:
         with self._lock:
             while self._queue and id(self._queue[0]) in sent:
                 self._queue.popleft()
+            is_done = not self._queue
+        if is_done:
+            self._unsent.forget()
 
     def _pause(self) -> float:
         self._attempt += 1
@@ -191,8 +219,10 @@ def pause_seconds(attempt: int, retry_after_seconds: float | None, random: Rando
 class Outlets:
     """All exporters, each in its thread."""
 
-    def __init__(self, exporters: Iterable[Exporter], snapshot: Callable[[], Snapshot]) -> None:
-        self._outlets = [Outlet(exporter, snapshot) for exporter in exporters]
+    def __init__(
+        self, exporters: Iterable[Exporter], snapshot: Callable[[], Snapshot], folder: Path | None = None
+    ) -> None:
+        self._outlets = [Outlet(exporter, snapshot, folder=folder) for exporter in exporters]
 
     def start(self) -> None:
         """Start them."""
