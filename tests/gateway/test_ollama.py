@@ -48,17 +48,15 @@ def test_the_last_line_has_the_object(gateway: Gateway, desk: Desk) -> None:
     ],
 )
 def test_a_body_has_the_object(path: str, said: dict[str, Any], gateway: Gateway, desk: Desk) -> None:
-    """Before its last brace; its first token came when all was over but the output, by its own durations."""
-    say = {"segments": [json.dumps({**said, **END})], "kind": "application/json", "pause": 0}
+    """Before its last brace; its first token came when all was over but the output, by its own durations (9 less 5 ms)."""
+    say = {"segments": [json.dumps({**said, **END})], "kind": "application/json", "pause": 0.05}
 
     answer = gateway.ask({"model": "m", "stream": False, "say": say}, path)
     record = desk.ended(answer.name)
 
     assert answer.json()["inferwatt"]["id"] == answer.name
     assert (record.prompt_tokens, record.output_tokens) == (5, 2)
-    assert record.first_token_ns is not None
-    assert record.end_ns is not None
-    assert record.arrival_ns + 4_000_000 <= record.first_token_ns <= record.end_ns
+    assert record.first_token_ns == record.arrival_ns + 4_000_000
 
 
 def test_a_stream_that_is_cut_is_failed(gateway: Gateway, desk: Desk) -> None:
