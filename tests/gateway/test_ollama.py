@@ -48,7 +48,7 @@ def test_the_last_line_has_the_object(gateway: Gateway, desk: Desk) -> None:
     ],
 )
 def test_a_body_has_the_object(path: str, said: dict[str, Any], gateway: Gateway, desk: Desk) -> None:
-    """Before its last brace; its first token came when all was over but the output, by its own durations (9 less 5 ms)."""
+    """Before its last brace; its first token came when all was over but the output: after 9 less 5 ms."""
     say = {"segments": [json.dumps({**said, **END})], "kind": "application/json", "pause": 0.05}
 
     answer = gateway.ask({"model": "m", "stream": False, "say": say}, path)
