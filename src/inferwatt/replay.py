@@ -125,7 +125,8 @@ def _attributed(
     for model in meta.models:
         attributor.add_model(model)
     for engine in meta.engines:
-        attributor.add_engine(engine, loaded=not source.live and engine.engine not in source.loaded_later)
+        is_loaded = not source.live and engine.engine not in source.loaded_later
+        attributor.add_engine(engine, loaded=is_loaded, is_told=not source.live)
     rejected: list[str] = []
     settled = Settled()
     newest_ns = 0

@@ -96,11 +96,11 @@ class Attributor:
                 if state.engine.model == model.model:
                     state.set_model(model)
 
-    def add_engine(self, engine: Engine, *, loaded: bool = True) -> None:
-        """Make an engine known, its model `loaded` or not; or change its devices, or its model (learnt anew)."""
+    def add_engine(self, engine: Engine, *, loaded: bool = True, is_told: bool = False) -> None:
+        """Make an engine known, its model `loaded` or not, all its steps told in time or not; or change its devices."""
         known, model = self._engines.get(engine.engine), self._models.get(engine.model)
         if known is None:
-            self._engines[engine.engine] = EngineState(engine, model, loaded, self._best_tier)
+            self._engines[engine.engine] = EngineState(engine, model, loaded, self._best_tier, is_told)
             return
         if known.engine.model != engine.model:
             known.set_model(model)

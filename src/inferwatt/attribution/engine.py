@@ -23,6 +23,8 @@ _TEACH_EVERY = 8
 _ALIKE = 40
 """Ticks whose ends differ by less than this part of them are taken for one."""
 _NEVER = (-FAR_NS, -FAR_NS, 0)
+_STILL_NS = 50_000_000
+"""An engine that answers does not stand still for so long."""
 _SEARCH_NS = 1_000_000_000
 _UNANNOUNCED_NS = 60_000_000_000
 """A request of which only steps were told is taken for over when none was for so long."""
@@ -31,8 +33,11 @@ _UNANNOUNCED_NS = 60_000_000_000
 class EngineState:
     """One engine and what a tick may still need to know of it."""
 
-    def __init__(self, engine: Engine, model: Model | None, loaded: bool, best_tier: Tier) -> None:
+    def __init__(
+        self, engine: Engine, model: Model | None, loaded: bool, best_tier: Tier, is_told: bool = False
+    ) -> None:
         self.engine = engine
+        self._is_told = is_told
         self.loaded = loaded
         self.lives = Lives()
         self.counts = Counts(self.lives)
@@ -128,7 +133,7 @@ class EngineState:
             )
         else:
             life.record, life.announced = request, True
-            life.tier = Tier.STEP_EXACT if life.stepped else tier_of(request, self._best_tier)
+            life.tier = Tier.STEP_EXACT if life.stepped and not life.lost else tier_of(request, self._best_tier)
             slots.label(life)
         life.span = None
         self._worked_ns = _NEVER
@@ -186,17 +191,33 @@ class EngineState:
         return self._worked
 
     def _work(self, t0_ns: int, t1_ns: int, window_ns: int) -> Work | None:
-        if self._stepped:
-            steps = self.steps.overlapping(t0_ns - window_ns, t1_ns)
+        steps = self.steps.overlapping(t0_ns - window_ns, t1_ns) if self._stepped else []
+        is_lost = self._stepped and not steps and self._is_told and self._lost(t0_ns - window_ns, t1_ns)
+        if self._stepped and not is_lost:
+            self._tier = Tier.STEP_EXACT
             return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
         t0_ns, t1_ns = t0_ns - window_ns // 2, t1_ns - window_ns // 2
         lives = self.lives.present(t0_ns, t1_ns)
+        if is_lost:
+            for life in lives:
+                life.lost, life.tier = True, tier_of(life.record, self._best_tier)
         self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
         spans = self.lives.spans(lives, t1_ns)
         work = from_spans(spans, t0_ns, t1_ns, self.shape, self.lives.pace.pace())
         if work is not None:
             self.lives.pace.note_reading(work)
         return work
+
+    def _lost(self, t0_ns: int, t1_ns: int) -> bool:
+        """Return whether the steps of a stretch of time were lost: none is known, but a request was answered in it."""
+        around_ns = max(_STILL_NS - (t1_ns - t0_ns), 0)
+        if not self.lives.active or self.steps.overlapping(t0_ns - around_ns, t1_ns + around_ns):
+            return False
+        known = [(life.record.first_token_ns, life.record.end_ns) for life in self.lives.active.values()]
+        return any(
+            first_ns is not None and first_ns < t0_ns and end_ns is not None and end_ns > t1_ns
+            for first_ns, end_ns in known
+        )
 
     def steps_of(self, t0_ns: int, t1_ns: int) -> Work | None:
         """Return the work of the steps that are known by now; nothing else is looked at, and nothing changes by it."""
@@ -213,7 +234,7 @@ class EngineState:
     @property
     def tier(self) -> Tier:
         """The tier by which the newest `work` was told apart: the worst of the requests that were there."""
-        return Tier.STEP_EXACT if self._stepped else self._tier
+        return self._tier
 
     def token_weights(self, work: Work) -> Floats:
         """Return what each row weighs where only sums of tokens are known: when each was at work is not."""

@@ -87,6 +87,8 @@ class Life:
     supposed_ns: int = 0
     """When its spans were supposed."""
     stepped: bool = False
+    lost: bool = False
+    """Whether steps of its time were lost: it is `stepped` in part."""
     announced: bool = True
     """Whether a record told of it; else only steps did."""
     last_step_end_ns: int = 0
