@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-real test-vllm test-vllm-modes test-clients test-observability test-browser check fix lock clean
+.PHONY: help setup setup-all demo test test-real test-vllm test-vllm-modes test-clients test-observability test-browser check fix lock clean
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?=
@@ -77,6 +77,9 @@ help: ## list the targets
 
 setup: $(PROJECT) ## make .venv with all that the demo needs
 	@echo "setup: ready; next: make demo"
+
+setup-all: $(PROJECT) $(TEST) $(PLUGIN) $(SHOWING) $(CALLS) ## make the virtual environments of all tests (6 GB)
+	@echo "setup: ready; next: make test"
 
 demo: $(PROJECT) ## a real model, a real server, its joules, live (DURATION=20 ends by itself)
 	@$(BIN)/inferwatt demo $(if $(DURATION),--duration $(DURATION)) $(ARGS)
