@@ -165,7 +165,7 @@ class Plugins:
         server = self._server_of(seen.pid, seen.port)
         if server is None and not is_at_work:
             return
-        name, pids, port = server or Found(UNSERVED, frozenset({seen.pid}))
+        name, pids, port, host = server or Found(UNSERVED, frozenset({seen.pid}))
         base = name if server else f"{VLLM}:{seen.pid}"
         plugin.engine = f"{base}/{seen.engine_index}" if seen.engine_index else base
         if plugin.engine in self._metering.engines:
@@ -174,7 +174,7 @@ class Plugins:
         own = frozenset({seen.pid}) if seen.engine_index else pids
         self._metering.engine_seen(engine, seen.model, own, now_ns, seen.version)
         if port is not None and not seen.engine_index:
-            self._listens(plugin.engine, f"http://127.0.0.1:{port}")
+            self._listens(plugin.engine, f"http://{host}:{port}")
 
     # What they say.
 

@@ -55,6 +55,24 @@ def test_before_it_listens_its_command_line_says_where_it_will(proc: Path) -> No
     assert found(proc, 111, port=8000, chat="http://127.0.0.1:8000") == Found("chat", frozenset({110}), 8000)
 
 
+def test_pods_that_serve_on_one_port_are_several_servers(proc: Path) -> None:
+    """Each is named by its own address, before it listens too: as it will be found, and not as another one's."""
+    (proc / "self").mkdir()
+    for pid, network in (("self", 1), ("110", 2)):
+        (proc / pid / "ns").mkdir()
+        (proc / pid / "ns" / "net").symlink_to(f"net:[{network}]")
+    (proc / "110" / "net").mkdir()
+    (proc / "110" / "net" / "fib_trie").write_text("     |-- 10.244.0.7\n        /32 host LOCAL\n")
+    pod = Found("vllm:10.244.0.7:8000", frozenset({110}), 8000, "10.244.0.7")
+    sockets = [Listener("10.244.0.7", 8000, frozenset({110})), Listener("10.244.0.8", 8000, frozenset({9}))]
+    chat: Any = [SimpleNamespace(name="chat", url="http://10.244.0.7:8000")]
+
+    assert server_of(111, 8000, (), find=tuple, proc=proc) == pod
+    assert server_of(111, 8000, (), find=lambda: sockets, proc=proc) == pod
+    assert server_of(111, 8000, chat, find=lambda: sockets, proc=proc) == pod._replace(name="chat")
+    assert server_of(111, None, chat, find=lambda: sockets, proc=proc) == pod._replace(name="chat")
+
+
 def test_who_listens_for_nobody_is_no_server(proc: Path) -> None:
     """An engine's own ports are its workers'; a program that holds vLLM has no server, unless it is configured."""
     assert found(proc, 111, (29500, {111})) is None

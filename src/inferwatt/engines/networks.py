@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from inferwatt.engines.listeners import Listener, holders_of, listeners, listening
 from inferwatt.loopback import is_loopback
 
+_LOOPBACK = "127.0.0.1"
 _GLOBAL = "00"
 """An address's scope in /proc/net/if_inet6: one that reaches beyond its link."""
 _ANY = frozenset({"0.0.0.0", "::"})
@@ -54,6 +55,19 @@ def holders_at(
     if is_loopback(host) or host in addresses(proc):
         found += [one for one in near if one.port == port]
     return frozenset(pid for one in found for pid in one.pids)
+
+
+def everywhere(proc: Path = Path("/proc")) -> tuple[Listener, ...]:
+    """Return all who listen: where loopback reaches them, and beyond."""
+    return (*listeners(proc), *beyond(proc))
+
+
+def host_of(pid: int, proc: Path = Path("/proc")) -> str:
+    """Return where a process's network is reached from here, as addresses are written: loopback where it is ours."""
+    with contextlib.suppress(OSError):
+        if os.readlink(proc / str(pid) / "ns" / "net") != os.readlink(proc / "self" / "ns" / "net"):
+            return _host(next(addresses(proc / str(pid)), _LOOPBACK))
+    return _LOOPBACK
 
 
 def networks(proc: Path) -> Mapping[str, int]:
