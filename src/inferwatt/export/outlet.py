@@ -56,7 +56,7 @@ class Outlet:
     ) -> None:
         self._exporter = exporter
         self._snapshot = snapshot
-        self._unsent = Unsent(folder if exporter.wants_requests else None, exporter.name)
+        self._unsent = Unsent(folder, exporter.name)
         self._random = random or Random()
         self._lock = threading.Lock()
         self._queue: deque[RequestRow] = deque()
@@ -77,8 +77,6 @@ class Outlet:
         self.offer(rows)
         if late:
             self._drop(LATE, late)
-        if not rows:
-            self._unsent.forget()
         self._thread.start()
 
     def offer(self, rows: Iterable[RequestRow]) -> None:
