@@ -49,7 +49,7 @@ _HEALTH = (
     ),
     counter(
         "inferwatt_export_dropped_total",
-        "Requests and points that an exporter lost, by reason: refused for good, or too many waited.",
+        "Requests and points that an exporter lost, by reason: refused for good, too many, or late.",
         ("exporter", "reason"),
     ),
     gauge("inferwatt_export_queued_requests", "Requests that wait for an exporter.", ("exporter",)),
