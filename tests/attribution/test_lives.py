@@ -79,10 +79,19 @@ def span(kept: Lives, one: Life, now_ns: int) -> Span:
     return kept.spans([one], now_ns)[-1]
 
 
-@given(lives(), TIMES)
-def test_a_span_lies_within_its_request(known: list[Life], now_ns: int) -> None:
+def teach_pace(kept: Lives) -> None:
+    """Teach a step of a hundredth of a second, and a thousand tokens of prompts in a second."""
+    kept.shape = Shape(flops_per_token=1e9)
+    for chunks in range(20):
+        kept.pace.passes(20, chunks * 1e12, chunks, (20 - chunks) * 0.01 + chunks)
+
+
+@given(lives(), TIMES, st.booleans())
+def test_a_span_lies_within_its_request(known: list[Life], now_ns: int, paced: bool) -> None:
     """What is supposed of a request's course never leaves its time, and its phases are in order."""
     kept = Lives()
+    if paced:
+        teach_pace(kept)
     for one in known:
         kept.rates.learn(one.record)
     for one in known:
@@ -90,7 +99,9 @@ def test_a_span_lies_within_its_request(known: list[Life], now_ns: int) -> None:
         end_ns = FAR_NS if one.record.end_ns is None else one.record.end_ns
 
         assert one.record.arrival_ns <= supposed.start_ns <= supposed.first_ns <= supposed.end_ns == end_ns
-        assert supposed.computed_tokens >= 0
+        earlier = one.earlier or supposed
+        assert one.record.arrival_ns <= earlier.start_ns <= earlier.first_ns <= earlier.end_ns
+        assert min(supposed.computed_tokens, earlier.computed_tokens) >= 0
         assert supposed.decode_tokens_per_second >= 0
 
 
@@ -124,9 +135,7 @@ def test_a_wait_in_a_queue_is_no_prefill() -> None:
 def test_the_rest_of_a_step_is_filled_by_the_next_prompt() -> None:
     """Of a prompt that is more work than the time it had alone, a part was computed in the step of the one before."""
     kept = Lives()
-    kept.shape = Shape(flops_per_token=1e9)
-    for chunks in range(20):  # a step of a hundredth of a second, and a thousand tokens of prompts in a second
-        kept.pace.passes(20, chunks * 1e12, chunks, (20 - chunks) * 0.01 + chunks)
+    teach_pace(kept)
     first = life(request("first", 0, 3, first=2, prompt_tokens=1000, output_tokens=2), 0)
     second = life(request("second", 0.5, 4, first=3, prompt_tokens=1500, output_tokens=2), 1)
 

@@ -112,6 +112,13 @@ def tier_of(request: Request, best: Tier) -> Tier:
     return max(tier, best, key=TIER_RANK.__getitem__)
 
 
+def _is_supposed(life: Life, now_ns: int) -> bool:
+    """Return whether nothing new is to be supposed of when a request's prompt was computed."""
+    if life.span is None or life.record.first_token_ns is None:
+        return life.span is not None and life.record.end_ns is not None
+    return not life.supposed_ns < life.span.first_ns < now_ns + _SOON_NS
+
+
 class Lives:
     """The requests of one engine, in the order of their arrival; those at work are kept apart."""
 
@@ -208,10 +215,11 @@ class Lives:
 
     def _span(self, life: Life, now_ns: int) -> Life:
         """Suppose its spans anew while they are to come: of the requests beside it not all are known by then."""
-        span = life.span
-        if span is None or life.record.end_ns is None or life.supposed_ns < span.first_ns < now_ns + _SOON_NS:
+        if not _is_supposed(life, now_ns):
             life.supposed_ns, life.span = now_ns, self._suppose(life)
             life.earlier = self._begun_before(life.span) if life.record.first_token_ns is not None else None
+        elif life.span is not None and life.record.end_ns is None:
+            life.span.decode_tokens_per_second = self.rates.tokens_per_second
         return life
 
     def _begun_before(self, span: Span) -> Span | None:

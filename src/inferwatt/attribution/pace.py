@@ -108,7 +108,8 @@ class PaceFit:
         own, per_flop = self._prompts[slot], self.pace().seconds_per_flop * NS_PER_SECOND
         free_ns = self.free_since(own.arrival_ns, own.first_ns)
         together = self.together(slot, own.first_ns)
-        if not per_flop or free_ns == own.arrival_ns or any(p.arrival_ns < own.arrival_ns for p in together):
+        is_next = not any(prompt.arrival_ns < own.arrival_ns for prompt in together)
+        if not (per_flop * own.flops and is_next and own.arrival_ns < free_ns == own.start_ns):
             return _NOTHING
         before = self.together(slot, free_ns)
         began_ns = min((prompt.start_ns for prompt in before), default=free_ns)
@@ -128,9 +129,9 @@ class PaceFit:
     def learn_prompt(self, slot: int) -> None:
         """Learn from a request that had nothing to decode: the step that computed its prompt, and all done with it."""
         own = self._prompts.get(slot)
-        if own is None:
+        if own is None or not own.flops or own.first_ns <= own.start_ns:
             return
-        together = [p for p in self._prompts.values() if abs(p.first_ns - own.first_ns) < _TOGETHER_NS]
+        together = [own, *self.together(slot, own.first_ns)]
         steps = max(sum(prompt.chunks for prompt in together if prompt.chunks > 1.0), 1.0)
         seconds = (own.first_ns - own.start_ns) / NS_PER_SECOND
         self._undecoded.append((seconds / steps, sum(prompt.flops for prompt in together) / steps))
