@@ -122,5 +122,5 @@ def test_a_server_elsewhere_has_no_joule_here() -> None:
             for devices in ((), ("gpu-0",))
         )
 
-    assert "is not at an address of this machine's own" in seen.lacks[0].what
+    assert "no process of this machine is known to serve chat" in seen.lacks[0].what
     assert named.lacks == ()

@@ -104,8 +104,9 @@ def _whose_lacks(target: Target, find_pids: Callable[[str], frozenset[int]]) -> 
         return ()
     if is_loopback(urlsplit(target.url).hostname or ""):
         return process_lacks(target, find_pids(target.url))
-    what = f"{target.name} is not at an address of this machine's own: no joule here is known to be its"
-    return (Lack(what, target.url, 'run the agent there; else name what it runs on: devices = ["gpu-0"]'),)
+    what = f"no process of this machine is known to serve {target.name}: none of its joules can be told"
+    fix = 'run the agent on its machine, as root; else name what it runs on: devices = ["gpu-0"] in [[engines.server]]'
+    return (Lack(what, target.url, fix),)
 
 
 def _other_kind(target: Target, kinds: Mapping[str, ServerKind], asks: Fetch) -> Lack | None:
