@@ -99,7 +99,7 @@ def test_the_listing_says_why_what_is_missing_and_what_would_tell_more(capsys: p
     assert "cannot map" in lines[2]
     assert lines[3] == "lacks: ollama:11434 has no metrics page (http://127.0.0.1:11434); fix: the SDK"
     assert lines[4:] == [
-        "better: each request of vllm:8000 (step_exact) is told by: pip install 'inferwatt[vllm]'",
+        "better: each request of vllm:8000 (step_exact) is told by: python -m pip install 'inferwatt[vllm]'",
         "better: each request of ollama:11434 (step_reconstructed) is told by: inferwatt gateway --upstream "
         "http://127.0.0.1:11434",
     ]

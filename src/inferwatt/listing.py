@@ -16,6 +16,7 @@ from rich.table import Table
 from inferwatt.engines.glance import Glance
 from inferwatt.engines.plugged import VLLM
 from inferwatt.engines.servers import ServerKind, Target
+from inferwatt.engines.trees import python_of
 from inferwatt.errors import Unavailable
 from inferwatt.ledger.queries import LedgerReader
 from inferwatt.records import Place
@@ -248,7 +249,7 @@ def _print_better(
             click.echo(f"steps: {engine.name} does not tell what each did; {kind.steps_fix}")
         if engine.name not in told:
             told_by = f"each request of {engine.name} ({kind.better_tier}) is told by"
-            click.echo(f"better: {told_by}: {kind.better_of(engine.url)}")
+            click.echo(f"better: {told_by}: {kind.better_of(engine.url, python_of(engine.pids))}")
 
 
 def _pod(place: Place | None) -> str:

@@ -8,7 +8,7 @@ from inferwatt.engines.candidates import FoundEngines, find
 from inferwatt.engines.fetch import Answer
 from inferwatt.engines.listeners import Listener
 from inferwatt.engines.servers import EnginesConfig, KindConfig
-from inferwatt.engines.trees import ancestors, is_relay, processes_of
+from inferwatt.engines.trees import ancestors, is_relay, processes_of, python_of
 from inferwatt.errors import SourceRetry
 from tests.engines.servers import FakeLlama
 
@@ -148,6 +148,16 @@ def test_a_server_that_cannot_be_asked_is_not_found(proc: Path) -> None:
     server.answers["*"] = SourceRetry("no usable answer", where="x", fix="y")
 
     assert found("vllm", server, proc, 92).engines == ()
+
+
+def test_the_interpreter_of_a_server_is_named_where_it_is_on_this_disk(proc: Path) -> None:
+    """By its path, for the command that installs something beside it; not one of a container, nor a program's name."""
+    (proc / "41" / "cmdline").write_bytes(b"/opt/venv/bin/python3.11\0/opt/venv/bin/vllm\0serve\0m\0")
+    assert python_of([41, 92], proc) == "/opt/venv/bin/python3.11"
+
+    (proc / "41" / "cgroup").write_text(f"0::/system.slice/docker-{'a' * 64}.scope\n")
+    assert python_of([41], proc) == "python"
+    assert python_of([20, 70, 4_000_000], proc) == "python"
 
 
 def test_processes_that_are_gone_are_nobody_s(proc: Path) -> None:

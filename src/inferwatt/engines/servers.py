@@ -62,9 +62,9 @@ class ServerKind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the same kind with its page elsewhere, where that is said."""
         return msgspec.structs.replace(self, metrics_path=metrics_path) if metrics_path else self
 
-    def better_of(self, url: str) -> str:
+    def better_of(self, url: str, python: str = "python") -> str:
         """Return the one command or setting by which a server of this kind, at `url`, is metered better."""
-        return self.better.replace("{url}", url)
+        return self.better.replace("{url}", url).replace("{python}", python)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from inferwatt.engines.listeners import command_line
+from inferwatt.engines.processes import home
 from inferwatt.engines.relays import behind
 
 RELAYS = frozenset({"docker-proxy", "rootlessport", "rootlesskit", "slirp4netns", "pasta", "kubectl", "ssh", "sshd"})
@@ -34,6 +35,19 @@ def processes_of(pids: Iterable[int], commands: Collection[str], proc: Path = Pa
         own |= behind(command, proc) if is_relay(command) else {pid}
     parents = {parent for pid in own for parent in ancestors(pid, proc) if _is_server(parent, commands, proc)}
     return frozenset(own | parents)
+
+
+def python_of(pids: Iterable[int], proc: Path = Path("/proc")) -> str:
+    """Return the interpreter that runs a server, by its path where it is on this machine's own disk."""
+    for pid in sorted(pids):
+        program = command_line(pid, proc).partition(" ")[0]
+        if (
+            program.startswith("/")
+            and os.path.basename(program).startswith("python")
+            and not home(pid, proc).container_id
+        ):
+            return program
+    return "python"
 
 
 def ancestors(pid: int, proc: Path = Path("/proc")) -> Iterator[int]:
