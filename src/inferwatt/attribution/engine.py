@@ -55,6 +55,7 @@ class EngineState:
         self._tier = Tier.REQUEST_SPAN
         self._last_names: tuple[str, ...] = ()
         self._last_slots = np.zeros(0, dtype=np.int64)
+        self._last_tokens, self._last_new = tuple[int, ...](), np.zeros(0)
         self.set_model(model)
 
     def set_model(self, model: Model | None) -> None:
@@ -69,18 +70,20 @@ class EngineState:
         if not step.members or TIER_RANK[self._best_tier] > 0:
             return
         names, new_tokens, context_tokens, phases = zip(*step.members, strict=True)
-        new, context = floats(new_tokens), floats(context_tokens)
-        if new.min() <= 0:  # one that waits beside is no member: nothing of it is computed
-            self.add_step(replace(step, members=tuple(member for member in step.members if member[1] > 0)), slots)
-            return
+        if new_tokens != self._last_tokens:
+            if min(new_tokens) <= 0:  # one that waits beside is no member: nothing of it is computed
+                self.add_step(replace(step, members=tuple(member for member in step.members if member[1] > 0)), slots)
+                return
+            self._last_tokens, self._last_new = new_tokens, floats(new_tokens)
+        new, context, has_prefill = self._last_new, floats(context_tokens), Phase.PREFILL in phases
         if names != self._last_names:
             self._last_slots = self._slots_of(names, step, slots)
         prefill, reached = np.zeros(len(names), dtype=np.bool_), context + 1.0
-        if Phase.PREFILL in phases:
+        if has_prefill:
             prefill = np.array([phase == Phase.PREFILL for phase in phases])
             reached = np.where(prefill, context + new, reached)  # of a decode's drafts one token is sure to stay
         before = slots.note_step(self._last_slots, step.t1_ns, reached)
-        again = _again(before - context, new, prefill) if Phase.PREFILL in phases else None
+        again = _again(before - context, new, prefill) if has_prefill else None
         rows = StepRows(step.t0_ns, step.t1_ns, self._last_slots, new, context, prefill, again)
         self._stepped = True
         self._worked_ns = _NEVER

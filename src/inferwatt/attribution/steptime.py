@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, fields, replace
 
 import numpy as np
 
-from inferwatt.attribution.arrays import Bools, Floats
+from inferwatt.attribution.arrays import Bools, Floats, Ints
 from inferwatt.attribution.ridge import RidgeFit
 from inferwatt.attribution.shapley import shapley
 from inferwatt.attribution.work import Work
@@ -171,18 +171,9 @@ class StepTime:
         bytes_sum = np.bincount(group, read_bytes, count).astype(np.float64) * per_step
         beyond = line.beyond_floor(flops_sum, bytes_sum, members)
         own = line.per_byte * read_bytes + (line.per_member * steps)[group]
-        ahead = np.maximum(line.per_flop * work.flops - line.per_byte * read_bytes, 0.0)
-        may_compute = np.bincount(group, ahead, count) * per_step > line.floor - line.other
-        rows = np.flatnonzero(may_compute[group])  # of the others, no set of members computes longer than it reads
-        if len(rows):
-            in_group = group[rows]
-            brought = (work.flops, work.kv_bytes, work.new_tokens)
-            columns = [column[rows] * per_step[in_group] for column in brought]
-
-            def beyond_floor(flops: Floats, kv_bytes: Floats, tokens: Floats, members: Floats) -> Floats:
-                return line.beyond_floor(flops, kv_bytes + work.shape.touched_bytes(tokens), members)
-
-            own[rows] = shapley([*columns, np.ones(len(rows))], in_group, count, beyond_floor) * steps[in_group]
+        if (line.per_flop * flops_sum > line.floor - line.other).any():  # else no step computes longer than it reads
+            rows, computing = _computing(line, work)
+            own[rows] = computing
         expected = (line.floor + beyond) * steps
         scale = np.divide(work.seconds, expected, out=np.zeros(count), where=expected > _LEAST_SECONDS)
         if self._line is None:
@@ -199,3 +190,19 @@ class StepTime:
         context = np.minimum(line.per_byte * work.kv_bytes * scale, own)
         marginal = np.minimum(marginal * steps[group] * scale, work.seconds[group])
         return Times(own, marginal, marginal_bytes, context)
+
+
+def _computing(line: Roofline, work: Work) -> tuple[Ints, Floats]:
+    """Return the rows of groups that may compute for longer than they read, and what each causes then, seconds."""
+    group, per_step, count = work.group, work.per_step, len(work.steps)
+    ahead = np.maximum(line.per_flop * work.flops - line.per_byte * work.read_bytes, 0.0)
+    may_compute = np.bincount(group, ahead, count) * per_step > line.floor - line.other
+    rows = np.flatnonzero(may_compute[group])  # of the others, no set of members computes longer than it reads
+    each = per_step[group[rows]]
+    columns = [column[rows] * each for column in (work.flops, work.kv_bytes, work.new_tokens)]
+
+    def beyond_floor(flops: Floats, kv_bytes: Floats, tokens: Floats, members: Floats) -> Floats:
+        return line.beyond_floor(flops, kv_bytes + work.shape.touched_bytes(tokens), members)
+
+    own = shapley([*columns, np.ones(len(rows))], group[rows], count, beyond_floor)
+    return rows, own * work.steps[group[rows]]
