@@ -53,7 +53,8 @@ MODES = {
     "speculation": Mode(
         ("--speculative-config", SPECULATION),
         kinds=(*KINDS, "several"),
-        wanted=frozenset({"rejected_draft", "stop_string"}),  # with drafts a request may be done before its client leaves
+        # with drafts a request may be done before its client leaves
+        wanted=frozenset({"rejected_draft", "stop_string"}),
     ),
     "two_api_servers": Mode(("--api-server-count", "2")),
 }
