@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from inferwatt.engines.roster import EngineSeen
 from inferwatt.export.catalog import CATALOG
 from inferwatt.export.datadog_owed import Owed as OwedToDatadog
 from inferwatt.export.datadog_owed import distributions, gauges
@@ -11,7 +12,9 @@ from inferwatt.export.otlp_owed import Point
 from inferwatt.export.places import INFO, SERVED, places_of
 from inferwatt.export.prometheus import render
 from inferwatt.export.remote_write_wire import samples, series
+from inferwatt.records import Model, Place
 from inferwatt.snapshot import Labels, Snapshot
+from tests.desk import SERVER, Desk, ended
 
 from .figures import ENERGY, REQUEST_JOULES, row, snapshot
 
@@ -133,3 +136,22 @@ def test_a_delta_goes_on_under_the_new_pods_name() -> None:
 def test_every_family_with_a_server_is_placed() -> None:
     """All but the one that says where it runs."""
     assert frozenset(name for name, metric in CATALOG.items() if "server" in metric.labels) - SERVED == {INFO}
+
+
+def test_a_server_that_is_found_in_a_pod_names_it_beside_its_joules() -> None:
+    """From what is found to the page: the model's work has the pod, what was idle before has none."""
+    desk = Desk()
+    desk.live(3)
+    place = Place(namespace="llm", pod="vllm-0", container="server")
+    seen = EngineSeen(desk.now, SERVER, Model(SERVER.model), frozenset({50}), "http://x", "1", place)
+    desk.keeper.put(seen)
+    begin_ns = desk.now
+    desk.live(2)
+    desk.say(ended("r", begin_ns, desk.now))
+    desk.live(5)
+    text = render(desk.keeper.snapshot, openmetrics=True)
+    decode = next(line for line in lines(text, JOULES) if 'phase="decode"' in line)
+    idle = next(line for line in lines(text, JOULES) if 'phase="idle_empty"' in line)
+
+    assert 'namespace="llm",pod="vllm-0",container="server"' in decode
+    assert 'pod=""' in idle

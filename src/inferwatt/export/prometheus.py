@@ -51,15 +51,16 @@ class _Heads(dict[Labels, str]):
     def __init__(self, metric: Metric) -> None:
         super().__init__()
         self._metric = metric
-        self._order: list[Labels] = []
-        self._heads: list[str] = []
+        self._last: tuple[list[Labels], list[str]] = [], []
 
     def of(self, series: Iterable[Labels]) -> list[str]:
         """Return them in the order of `series`, which is that of the scrape before unless some are new or gone."""
         order = list(series)
-        if order != self._order:
-            self._order, self._heads = order, [self[labels] for labels in order]
-        return self._heads
+        known, heads = self._last  # one object: another thread may be making a page too
+        if order != known:
+            heads = [self[labels] for labels in order]
+            self._last = order, heads
+        return heads
 
     def __missing__(self, labels: Labels) -> str:
         _PREFIXES.spend(1)
