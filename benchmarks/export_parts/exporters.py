@@ -28,6 +28,7 @@ from inferwatt.errors import InferwattError
 from inferwatt.export.exporter import About, Batch, Exporter
 from inferwatt.export.exporters import GROUP
 from inferwatt.export.outlet import Outlet
+from inferwatt.export.remote_write_wire import samples
 from inferwatt.export.settings import DatadogConfig, ExportConfig, OtlpConfig, TextfileConfig
 from inferwatt.ledger.rows import RequestRow
 from inferwatt.records import Component, EnergyPart, Outcome, Provenance, Request, RequestEnergy, Tier
@@ -117,11 +118,15 @@ def of_one(opened: Callable[[Where], Exporter | None], snapshot: MakeSnapshot) -
         dead = opened(Where(nobody, nobody, f"{folder}/none.socket", Path(folder) / "none"))
         assert dead is not None
         dead_mb, attempts = memory_of_an_outage(dead, snapshot)
+        disk_mb = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()) / 1e6
         dead.close()
+    series = sum(1 for _ in samples(snapshot(0), {}, ("", "")))
     return {
         "batch_cpu_ms": round(batch_ms, 1),
+        "series_cpu_us": round(batch_ms * 1000 / series, 2),
         "request_cpu_us": request_us,
         "dead_10_min_mb": round(dead_mb, 1),
+        "dead_10_min_disk_mb": round(disk_mb, 1),
         "dead_10_min_attempts": attempts,
     }
 
