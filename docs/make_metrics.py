@@ -26,8 +26,8 @@ Families by tenant, and exemplars, are shown only to who may see them ([agent.md
 - Uncertainty has two parts. Between requests, add the square of the split (`..._split_variance_square_joules_total`)
   and take the root; add the systematic part of a device (`..._systematic_uncertainty_ratio`) linearly.
 - `server` is the configured name, else kind and port. A model that is not known is the empty label.
-- Where a server of the machine is in a container, every family with `server` also has `namespace`, `pod` and `container`
-  ([kubernetes.md](kubernetes.md#namespace-pod-and-container)).
+- Where a server of the machine is in a container, every family with `server` also has `namespace`, `pod` and
+  `container` ([kubernetes.md](kubernetes.md#namespace-pod-and-container)).
 - A series is absent where nothing is known, and never zero in its place.
 - The last column is what OpenTelemetry is told, where that is configured ([otlp.md](otlp.md)).
 """
