@@ -149,9 +149,9 @@ def test_killed_and_back_sums_and_rates_are_right(scraped: Scraped) -> None:
     assert total(after, ENERGY) == pytest.approx(total(after, DEVICE), abs=1e-6)
     for falls, of_device, of_phases, watts in courses:
         assert falls == []
-        assert of_device == pytest.approx(joules, rel=0.2), "to the extrapolation of two scrapes"
-        assert of_phases == pytest.approx(of_device, rel=0.1)
-        assert watts == pytest.approx(joules / seconds, rel=0.2)
+        assert of_device == pytest.approx(joules, rel=0.3), "to the extrapolation of two scrapes"
+        assert of_phases == pytest.approx(of_device, rel=0.3)
+        assert watts == pytest.approx(joules / seconds, rel=0.3)
 
 
 def total(series: Series, name: str) -> float:

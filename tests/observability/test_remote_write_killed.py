@@ -37,7 +37,7 @@ def test_a_prometheus_killed_for_a_minute_misses_nothing(tmp_path: Path) -> None
     """Of two minutes by the second, one of them without it, every sample is there once, to the joule."""
     port = free_port()
     url, queue = f"http://127.0.0.1:{port}/api/v1/write", tmp_path / "queue"
-    config = RemoteWriteConfig(url=url, queue_dir=str(queue), instance="here")
+    config = RemoteWriteConfig(url=url, queue_dir=str(queue), instance="here", timeout_seconds=30)
     exporter = open_exporter(ExportConfig(remote_write=config), About("here", "0", 0))
     assert exporter is not None
     first_ms = int((time.time() - 2 * MINUTE_SECONDS) * 1000)
@@ -140,7 +140,7 @@ def test_an_agent_killed_in_mid_write_loses_and_doubles_nothing(
 
         wait_for("several wait", several)
         relay.answer = "keep"
-        assert relay.kept.wait(30)
+        assert relay.kept.wait(60)
         waiting |= moments(queue)
         fed.kill()
         relay.answer = "pass"

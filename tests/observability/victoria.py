@@ -16,7 +16,7 @@ import pytest
 
 from tests.real.conftest import free_port, missing
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 """A first scrape comes up to 5 s after the start; the rest is for a busy machine."""
 POLL_SECONDS = 0.1
 
