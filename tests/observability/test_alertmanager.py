@@ -182,6 +182,18 @@ def test_every_alert_says_what_and_names_a_page(alertmanager: Alertmanager) -> N
         assert (ROOT / said["runbook_url"]).is_file()
 
 
+def test_yesterday_is_compared_with(alertmanager: Alertmanager) -> None:
+    """A model that takes two joules a token where it took one yesterday is told so, from a day of stored rules."""
+    (regression,) = (
+        alert for alert in alertmanager.alerts() if alert["labels"]["alertname"] == "InferwattEfficiencyRegression"
+    )
+
+    assert regression["labels"]["model_name"] == "m"
+    assert (
+        "takes 2 times the joules per output token of this time yesterday" in regression["annotations"]["description"]
+    )
+
+
 def test_somebody_is_told(alertmanager: Alertmanager, told: list[str]) -> None:
     """Alertmanager sends each of them on."""
     assert wait_for("the webhook is told of all", lambda: alertmanager.names() <= set(told))
