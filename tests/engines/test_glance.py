@@ -17,9 +17,9 @@ MODELS = b'{"data":[{"id":"m","owned_by":"llamacpp"}]}'
 
 
 def glance(url: str, kind: str = "llamacpp", **about: object) -> Glance:
-    """Take one look at one server, with a short time-out."""
+    """Take one look at one server that answers at once, however busy this machine is."""
     target = Target("chat", url, kind, why="it is configured", **about)  # type: ignore[arg-type]
-    (seen,) = glances([target], EnginesConfig(timeout_seconds=0.2), SystemClock())
+    (seen,) = glances([target], EnginesConfig(timeout_seconds=20.0), SystemClock())
     return seen
 
 
@@ -85,12 +85,12 @@ def test_servers_that_hang_cost_one_time_out_together() -> None:
     with raw_server(http(PAGE), hold=True) as hanging, raw_server(http(PAGE)) as good:
         targets = [Target(f"h{number}", hanging.url) for number in range(12)]
         before = time.monotonic()
-        seen = glances([*targets, Target("good", good.url)], EnginesConfig(timeout_seconds=0.5), SystemClock())
+        seen = glances([*targets, Target("good", good.url)], EnginesConfig(timeout_seconds=3.0), SystemClock())
         spent = time.monotonic() - before
 
     assert [one.state for one in seen] == ["late"] * 12 + ["up"]
     assert said(seen[0])[0][0] == "h0 has not answered yet"
-    assert spent < 12 * 0.5
+    assert spent < 12 * 3.0
 
 
 def test_a_key_is_sent_where_there_is_one(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_server_elsewhere_has_no_joule_here() -> None:
         seen, named = (
             glances(
                 [Target("chat", url, devices=devices)],
-                EnginesConfig(timeout_seconds=0.2),
+                EnginesConfig(timeout_seconds=20.0),
                 SystemClock(),
                 fetch=lambda _url, timeout: HttpFetch(server.url, timeout),
             )[0]

@@ -53,7 +53,7 @@ def waited(scraper: Scraper, seen: Callable[[ScraperHealth], bool]) -> dict[str,
 def test_bad_servers_cost_little_and_harm_nobody(servers: list[Target]) -> None:
     """The good one is read on and on; each bad one is counted and said, and none gives a token."""
     emitted: list[object] = []
-    config = EnginesConfig(scrape_seconds=0.1, timeout_seconds=1.0)
+    config = EnginesConfig(scrape_seconds=0.1, timeout_seconds=3.0)
     scraper = Scraper(servers, SystemClock(), emitted.append, config, find_pids=lambda _url: frozenset())
     tracemalloc.start()
     try:
