@@ -105,10 +105,12 @@ def test_a_page_is_believed_by_its_metrics(page: str, kind: str) -> None:
 def test_a_pod_is_found_by_its_annotation_and_has_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the kubelet's list to the record: namespace and pod stand on it though no process names them."""
     monkeypatch.setattr(discover, "entry_points", lambda **_: ())
+    monkeypatch.setattr(discover, "PROBE_TIMEOUT_SECONDS", 20.0)
     with raw_server(http((PAGES / "vllm_0.32.txt").read_bytes())) as server:
         port = server.url.rpartition(":")[2]
         with raw_server(http(body(pod("chat-0", {**USUAL, "prometheus.io/port": port}, "127.0.0.1")))) as kubelet:
-            config = EnginesConfig(kubernetes=KubernetesConfig(pods_url=f"{kubelet.url}/pods", timeout_seconds=5.0))
+            kubernetes = KubernetesConfig(pods_url=f"{kubelet.url}/pods", timeout_seconds=20.0)
+            config = EnginesConfig(timeout_seconds=20.0, kubernetes=kubernetes)
             (target,) = discover_all(config).engines
             question = kubelet.questions[0]
         seen: list[Any] = []
