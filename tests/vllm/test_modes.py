@@ -37,21 +37,16 @@ def experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("flags", "engines"), [(TWO, ("", "/1")), (("--pipeline-parallel-size", "2"), ("",))], ids=["engines", "stages"]
-)
-def test_two_engines_tell_their_own_steps_two_stages_are_one(
-    flags: tuple[str, ...], engines: tuple[str, ...], tiny_model: Path, tmp_path: Path
-) -> None:
-    """Of two engines with two API servers, and of one engine in two stages, every token is there once, by its step."""
+def test_each_of_two_engines_tells_its_own_steps(tiny_model: Path, tmp_path: Path) -> None:
+    """Two engines and two API servers of one address are one server: every token once, by its engine's own steps."""
     with AgentProcess(tmp_path, "--record", str(tmp_path / "recording")) as agent:
-        with VllmProcess(tiny_model, agent, *flags) as server:
+        with VllmProcess(tiny_model, agent, *TWO) as server:
             told = Load(server.url, 80).run()
             assert_found(agent, told)
         assert agent.end() == 0, agent.err.read_text()
     found = kept(agent, tmp_path / "recording")
 
-    assert found.steps.keys() == {f"vllm:{server.port}{which}" for which in engines}
+    assert found.steps.keys() == {f"vllm:{server.port}", f"vllm:{server.port}/1"}
     assert_told(found, told)
     assert_law(found, told)
     assert_endings(found, told)
