@@ -16,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from inferwatt.export.alerts import rules_text
 from inferwatt.export.catalog import CACHE_NONE, CACHE_READ, CATALOG, PHASES, Kind
 from inferwatt.export.metric import Metric
 from inferwatt.export.prometheus import TEXT_TYPE, render
@@ -28,6 +27,7 @@ from tests.real.prometheus import Prometheus, program, scraping
 from tests.real.test_prometheus import serving
 
 from .grafana_queries import Asked, asked, filled
+from .quick_rules import OF_YESTERDAY, quick_rules
 
 pytest.importorskip("grafana_foundation_sdk", reason="it comes with make test-observability")
 
@@ -39,8 +39,6 @@ ALL = asked(BOARDS)
 PATIENCE_SECONDS = 90.0
 DEMO_SECONDS = 150
 BUDGETS = (("acme-support", 5.0), ("some-tenant", 5.0))
-OF_YESTERDAY = "ratio_to_1d_ago"
-"""What compares with yesterday needs a day of load; `promtool test rules` works it out from known figures."""
 VALUES = {"phase": PHASES, "cache": (CACHE_NONE, CACHE_READ)}
 NOTHING_LIVE = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
 
@@ -49,9 +47,7 @@ NOTHING_LIVE = LiveView(0.0, 0.0, "0", "h", (), (), (), (), (), ())
 def with_rules(folder: Path, url: str) -> Iterator[Prometheus]:
     """Run a Prometheus that scrapes each second and works out our rules each second."""
     program("prometheus")
-    text = rules_text(BUDGETS)
-    assert "interval: 30s" in text
-    (folder / "inferwatt.rules.yml").write_text(text.replace("interval: 30s", "interval: 1s"))
+    (folder / "inferwatt.rules.yml").write_text(quick_rules(BUDGETS))
     with scraping(folder, {"inferwatt": f"{url}/metrics"}, ["inferwatt.rules.yml"]) as prometheus:
         yield prometheus
 
