@@ -3,8 +3,8 @@
 Three things are unsure. The coefficients of the cost model: their changes by one standard deviation add up over a
 request's life with their sign, since the same model is wrong all the time. What of a tick no work explains: whose it
 was is anew unsure in each. And, where steps are not known, what the work was: a part of the energy. How much each
-counts is set by tier, by maximum likelihood on the tuning loads of benchmarks/accuracy.py (four seeds each, every load
-alike), so that nine of ten intervals hold the truth; it is checked on the reporting loads.
+counts is set by tier, by maximum likelihood on the tuning loads of benchmarks/accuracy.py (120 requests of each, every
+load alike), then all together so that nine of ten intervals hold the truth; it is checked on the reporting loads.
 """
 
 import math
@@ -25,9 +25,9 @@ class _Width:
 
 
 _WIDTHS = {
-    Tier.STEP_EXACT: _Width(1.6, 1.4, 0.003),
-    Tier.STEP_RECONSTRUCTED: _Width(5.4, 2.9, 0.038),
-    Tier.REQUEST_SPAN: _Width(13.5, 3.2, 0.097),
+    Tier.STEP_EXACT: _Width(1.84, 1.29, 0.0043),
+    Tier.STEP_RECONSTRUCTED: _Width(4.17, 4.5, 0.0147),
+    Tier.REQUEST_SPAN: _Width(12.8, 2.77, 0.042),
     Tier.TOKEN_SHARE: _Width(0.0, 0.0, 0.407),
 }
 
