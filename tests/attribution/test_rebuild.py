@@ -124,3 +124,17 @@ def test_by_the_pace_no_time_is_lost_either(lives: list[tuple[int, int, int]]) -
             assert (work.seconds >= -1e-12).all()
     computed = sum(float(work.flops[work.prefill].sum()) for work in found if work is not None)
     assert computed == pytest.approx(sum(100.0 for _, wait, _ in lives if wait > 0))
+
+
+def test_a_tick_of_very_many_requests_is_bounded() -> None:
+    """Of 20,000 that all come and turn to decode at their own times inside a tick, work is rebuilt in few stretches."""
+    number = 20_000
+    spans = [span(i, i / number, (i + 3000) / number, 2.0 + i / number) for i in range(number)]
+
+    work = from_spans(spans, 0, 2 * SECOND, UNIT, PACED)
+
+    assert work is not None
+    assert len(work.seconds) <= 2 * 4_000_000 / number + 2
+    assert len(np.unique(work.slot)) == number
+    assert work.new_tokens[work.prefill].sum() == pytest.approx(100.0 * number, rel=0.01)
+    assert work.busy_ns == 2 * SECOND

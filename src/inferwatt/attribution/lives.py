@@ -34,6 +34,8 @@ class Rates:
     """How fast the engine works, learnt from requests whose first token was seen."""
 
     _prefill_seconds_per_token: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    prefill_seconds_per_token: float | None = None
+    """The lower quartile of time to first token per computed token, of requests that did not queue; else None."""
     decode_tokens_per_second: float = 0.0
     prompt_tokens: float = 0.0
 
@@ -47,18 +49,14 @@ class Rates:
             if computed >= _MIN_PROMPT_TOKENS:
                 seconds = (request.first_token_ns - request.begun_ns) / NS_PER_SECOND
                 self._prefill_seconds_per_token.append(seconds / computed)
+                seen = sorted(self._prefill_seconds_per_token)
+                self.prefill_seconds_per_token = seen[len(seen) // 4] if len(seen) >= _ENOUGH else None
         decoded = (request.output_tokens or 0) - 1
         elapsed_ns = request.end_ns - request.first_token_ns
         if decoded >= 1 and elapsed_ns > 0:
             rate = decoded * NS_PER_SECOND / elapsed_ns
             gain = _GAIN if self.decode_tokens_per_second else 1.0
             self.decode_tokens_per_second += gain * (rate - self.decode_tokens_per_second)
-
-    @property
-    def prefill_seconds_per_token(self) -> float | None:
-        """The lower quartile of time to first token per computed token, of requests that did not queue; else None."""
-        seen = sorted(self._prefill_seconds_per_token)
-        return seen[len(seen) // 4] if len(seen) >= _ENOUGH else None
 
     @property
     def tokens_per_second(self) -> float:

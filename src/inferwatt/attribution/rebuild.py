@@ -6,7 +6,7 @@ pace in the time that the prompts of the stretch leave.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from inferwatt.units import NS_PER_SECOND
 CHUNK_TOKENS = 2048.0
 """How much of a prompt one step computes at most, where nothing else is known: vLLM's default for
 `max_num_batched_tokens` (vllm/config/scheduler.py, DEFAULT_MAX_NUM_BATCHED_TOKENS, 0.33; more on large devices)."""
+
+_MOST_CELLS = 4_000_000
+"""Stretches times requests of a tick: its memory, and so its time, are bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,16 @@ class _Columns:
         computed, cached, rate = np.array(known, dtype=np.float64).T
         return cls(slot, start, first, end, computed, cached, rate, [s.chunk_ns for s in spans])
 
+    def bounded(self, t0_ns: int, t1_ns: int) -> "_Columns":
+        """Return the same with the times of very many on a grid of the tick, so that its stretches are few."""
+        most = max(_MOST_CELLS // len(self.slot), 1)
+        if 3 * len(self.slot) <= most:
+            return self
+        pitch = max((t1_ns - t0_ns) // most, 1)
+        start, first, end = self.start - t0_ns, self.first - t0_ns + pitch // 2, self.end - t0_ns + pitch - 1
+        start, first, end = (t0_ns + times // pitch * pitch for times in (start, first, end))
+        return replace(self, start=start, first=first, end=end)
+
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
@@ -103,7 +116,7 @@ def from_spans(spans: Iterable[Span], t0_ns: int, t1_ns: int, shape: Shape, pace
     present = [s for s in spans if s.start_ns < t1_ns and s.end_ns > t0_ns]
     if not present:
         return None
-    known = _Columns.of(present)
+    known = _Columns.of(present).bounded(t0_ns, t1_ns)
     rows = _rows(known, t0_ns, t1_ns)
     if len(rows.group) == 0:
         return None
