@@ -34,7 +34,11 @@ _DECIDE_EVERY = 16
 _ENOUGH = 32
 _EVERY = 8
 _CLEAR = 0.95
-"""A lag counts only where it leaves less than this part of the rest that no lag at all leaves; a window likewise."""
+"""A lag counts only where it leaves less than this part of the rest that no lag at all leaves."""
+_SHARP = 0.7
+"""A window only where it leaves less than this of the rest that the best lag leaves: where power follows no work a wide
+one leaves 0.73 to 1 of it by chance, where a counter averages over 100 ms or more it leaves at most 0.66 (tuning loads
+of benchmarks/accuracy.py, and benchmarks/unlike.py)."""
 _NOTHING = 1e-5
 """What of the squared power is rounding: a load that never varies tells nothing."""
 
@@ -95,7 +99,7 @@ class Lag:
         if rest[best] > _CLEAR * rest[0] - nothing:
             best = 0
         blurred = int(rest[_PLAIN:].argmin())
-        if rest[_PLAIN + blurred] < _CLEAR * rest[best] - nothing:
+        if rest[_PLAIN + blurred] < _SHARP * rest[best] - nothing:
             self.ns, self.window_ns = int(_LATE_NS[blurred]), int(_WINDOWS_NS[blurred])
         else:
             self.ns = int(_PLAIN_NS[best] + _top(rest[:_PLAIN], best) * (_PLAIN_NS[1] - _PLAIN_NS[0]))
