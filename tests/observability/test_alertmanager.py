@@ -21,6 +21,8 @@ from tests.real.test_prometheus import serving
 from .alertmanager import Alertmanager, alerting
 from .quick_rules import quick_rules
 
+pytest.importorskip("cramjam", reason="it comes with make test-observability")
+
 ROOT = Path(__file__).resolve().parents[2]
 MINUTE, HOUR = 60, 3600
 ONE_WATT_KWH = 0.72

@@ -18,6 +18,8 @@ from .fed_agent import FedAgent, Series
 from .quick_rules import OF_YESTERDAY, quick_rules
 from .victoria import victoria_metrics
 
+pytest.importorskip("cramjam", reason="it comes with make test-observability")
+
 DEVICE = "inferwatt_device_energy_joules_total"
 ENERGY = "inferwatt_energy_joules_total"
 OURS = '{__name__=~"inferwatt_.+_total"}'

@@ -15,7 +15,7 @@ from inferwatt.export.paste import BOARDS
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NOT_FOR_USERS = re.compile(r"node_modules|__pycache__|\.recording/|(^|/)\.(?!ci/|gitignore$)|\.pth$")
+NOT_FOR_USERS = re.compile(r"node_modules|__pycache__|\.recording/|(^|/)\.(?!ci/|gitignore$|dockerignore$)|\.pth$")
 
 
 def build(kind: str, folder: Path) -> Path:
