@@ -93,8 +93,8 @@ test-real: $(PROJECT) $(TEST) ## the tests against real servers and programs; a 
 test-vllm: $(PROJECT) $(TEST) $(PLUGIN) ## the tests with the real vLLM on the CPU (3.4 GB, two minutes to install)
 	@CI=true VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm tests/contracts/vllm tests/test_gpu_attribution.py $(ARGS)
 
-test-vllm-modes: $(PROJECT) $(TEST) $(PLUGIN) ## vLLM with data-parallel engines, and dummy steps (not in .ci/run)
-	@CI=true VLLM_MODES=1 VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm/test_modes.py $(ARGS)
+test-vllm-modes: $(PROJECT) $(TEST) $(PLUGIN) ## vLLM on two ranks, with adapters, asleep, killed; data-parallel (not in .ci/run)
+	@CI=true VLLM_MODES=1 VLLM_PYTHON=$(CURDIR)/$(SERVED)/bin/python $(BIN)/python -m pytest tests/vllm/test_modes_of_*.py $(ARGS)
 
 test-clients: $(CALLS) ## the real client libraries, instrumented: stand-ins of managed APIs, llama.cpp, an agent
 	@CI=true $(CALLING)/bin/python -m pytest -W default tests/instrument $(ARGS) # the libraries' warnings are theirs

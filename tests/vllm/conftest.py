@@ -1,4 +1,7 @@
-"""The real vLLM on the CPU: run by `make test-vllm`, which installs it and names its Python in VLLM_PYTHON."""
+"""The real vLLM on the CPU: run by `make test-vllm`, which installs it and names its Python in VLLM_PYTHON.
+
+With VLLM_MODES, which `make test-vllm-modes` sets, in its rarer modes too.
+"""
 
 import os
 import subprocess
@@ -8,7 +11,7 @@ import pytest
 
 from tests.vllm.server import PYTHON
 
-_ASKED = {"VLLM_PYTHON": "test_real_*.py", "VLLM_MODES": "test_modes.py"}
+_ASKED = {"VLLM_PYTHON": "test_real_*.py", "VLLM_MODES": "test_modes_*.py"}
 collect_ignore_glob = [names for asked, names in _ASKED.items() if not os.environ.get(asked)]
 
 

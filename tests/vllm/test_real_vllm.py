@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from inferwatt.records import Tier
+from inferwatt.records import Outcome, Tier
 from tests.real.children import AgentProcess
 from tests.real.ledgers import assert_conserved
 from tests.real.pages import samples, total, wait_for
@@ -103,8 +103,11 @@ def wait_for_answers(load: Load) -> None:
     wait_for("more answers", lambda: len(load.told) > before + 20)
 
 
-def test_an_agent_that_stands_still_or_starts_anew_costs_no_request(tiny_model: Path, tmp_path: Path) -> None:
-    """Under load the agent is stopped for 3 s, then killed and started again: each request is there once, whole."""
+def test_an_agent_or_a_server_that_is_killed_costs_no_request(tiny_model: Path, tmp_path: Path) -> None:
+    """Under load the agent is stopped for 3 s, then killed and started again: each request is there once, whole.
+
+    After kill -9 of vLLM in mid-load its open requests end as aborted, and no joule is lost.
+    """
     with AgentProcess(tmp_path) as agent, VllmProcess(tiny_model, agent) as server:
         load = Load(
             server.url, 20_000, at_once=3, pause_seconds=0.05, kinds=("plain", "stream", "prefix", "two", "stop")
@@ -122,8 +125,16 @@ def test_an_agent_that_stands_still_or_starts_anew_costs_no_request(tiny_model: 
             wait_for_answers(load)
             told = load.stop()
             assert_found(second, told)
+            load = Load(server.url, 100_000, seed=3, at_once=4, kinds=("long",))
+            load.start()
+            wait_for("open requests", lambda: total(samples(second.url), "inferwatt_open_requests") > 0)
+            server.signal(signal.SIGKILL)
+            load.stop()
+            wait_for("their end", lambda: total(samples(second.url), "inferwatt_open_requests") == 0)
             assert second.end() == 0
-    found = kept(second)
+    found, heard = kept(second), {one.request_id for one in told}
 
     assert_told(found, told)
+    left = [row for name, rows in found.rows.items() if name not in heard for row in rows]
+    assert Outcome.ABORTED in {row.outcome for row in left}
     assert_conserved(second.ledger)

@@ -1,4 +1,4 @@
-"""The real vLLM 0.32 with data-parallel engines: run by `make test-vllm-modes`, not in .ci/run (two minutes more)."""
+"""The real vLLM 0.32 with data-parallel engines: run by `make test-vllm-modes`, not in .ci/run."""
 
 import subprocess
 from collections import Counter
