@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from inferwatt.recording import Meta
 from inferwatt.records import Component, Device, Engine, Outcome, Reading, Request
 from inferwatt.sources import Found
 from inferwatt.testing import ScriptedSource
+from tests.serving import serving
 
 SRC = str(Path(__file__).resolve().parent.parent / "src")
 HEAVY = {"numpy", "starlette", "uvicorn", "rich", "msgspec", "asyncio"}
@@ -82,12 +82,8 @@ class _Agent(BaseHTTPRequestHandler):
 def agent() -> Iterator[tuple[type[_Agent], str]]:
     """An agent's address, and what it will answer."""
     handler = type("Handler", (_Agent,), {"asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield handler, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(handler) as url:
+        yield handler, url
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -2,16 +2,16 @@
 
 import itertools
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferwatt.demo.client import Call, Events, ServerRefused, Told, Used
+from tests.serving import serving
 
 # llama.cpp b11549 by xllamacpp 2026.10.11549: POST /v1/chat/completions, stream, timings_per_token, include_usage.
 CHUNK = {
@@ -43,14 +43,8 @@ def server(body: bytes, status: int = 200) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{http.server_port}"
-        finally:
-            http.shutdown()
-            thread.join()
+    with serving(Handler) as url:
+        yield url
 
 
 def ask(body: bytes, *, stream: bool, status: int = 200) -> list[Told]:

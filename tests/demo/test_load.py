@@ -5,10 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from inferwatt.engines.inbox import Inbox
 from inferwatt.engines.plugged import Plugged
 from inferwatt.engines.session import Incoming
 from inferwatt.records import Outcome, Request
+from tests.serving import serving
 
 SRC = str(Path(__file__).resolve().parent.parent.parent / "src")
 PROMPT_TOKENS, CACHED_TOKENS = 30, 10
@@ -74,13 +74,8 @@ class Model(BaseHTTPRequestHandler):
 def model() -> Iterator[str]:
     """The address of a server that answers at once."""
     Model.answered.clear()
-    with ThreadingHTTPServer(("127.0.0.1", 0), Model) as http:
-        http.daemon_threads = True
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{http.server_port}"
-        http.shutdown()
-        thread.join()
+    with serving(Model) as url:
+        yield url
 
 
 @pytest.fixture

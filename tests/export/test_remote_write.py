@@ -1,11 +1,10 @@
 """Remote write 1.0 against a stand-in that answers as it is told: what waits, what is dropped, what is said."""
 
 import struct
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ from inferwatt.export.remote_write import RemoteWrite, headers, open_exporter
 from inferwatt.export.remote_write_queue import Queue
 from inferwatt.export.remote_write_wire import STALE_VALUE, series, write_request
 from inferwatt.export.settings import ExportConfig, RemoteWriteConfig
+from tests.serving import serving
 
 from .figures import snapshot
 
@@ -54,16 +54,9 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    receiver = Receiver(f"http://127.0.0.1:{server.server_port}/api/v1/write")
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
+    with serving(Handler) as url:
+        receiver = Receiver(f"{url}/api/v1/write")
         yield receiver
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def opened(url: str, folder: Path) -> RemoteWrite:

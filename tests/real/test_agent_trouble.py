@@ -2,10 +2,9 @@
 
 import random
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from tests.real.children import AgentProcess, Client
 from tests.real.conftest import LlamaCpp
 from tests.real.ledgers import assert_conserved, booked
 from tests.real.pages import fallen, get_json, samples, total, wait_for
+from tests.serving import serving
 
 pytestmark = pytest.mark.real
 
@@ -43,19 +43,6 @@ class Garbage(Nonsense):
     """Answers with noise."""
 
     body = GARBAGE
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """Run a server and yield its address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join(10)
 
 
 @contextmanager
