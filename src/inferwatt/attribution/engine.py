@@ -194,14 +194,14 @@ class EngineState:
         return self._worked
 
     def _work(self, t0_ns: int, t1_ns: int, window_ns: int) -> Work | None:
-        steps = self.steps.overlapping(t0_ns - window_ns, t1_ns) if self._stepped else []
-        is_lost = self._stepped and not steps and self._is_told and self._lost(t0_ns - window_ns, t1_ns)
-        if self._stepped and not is_lost:
-            self._tier = Tier.STEP_EXACT
-            return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
+        if self._stepped:
+            steps = self.steps.overlapping(t0_ns - window_ns, t1_ns)
+            if steps or not self._lost(t0_ns - window_ns, t1_ns):
+                self._tier = Tier.STEP_EXACT
+                return from_steps(steps, t0_ns, t1_ns, self.shape, window_ns)
         t0_ns, t1_ns = t0_ns - window_ns // 2, t1_ns - window_ns // 2
         lives = self.lives.present(t0_ns, t1_ns)
-        if is_lost:
+        if self._stepped:
             for life in lives:
                 life.lost, life.tier = True, tier_of(life.record, self._best_tier)
         self._tier = max({life.tier for life in lives}, key=TIER_RANK.__getitem__, default=Tier.REQUEST_SPAN)
@@ -214,7 +214,7 @@ class EngineState:
     def _lost(self, t0_ns: int, t1_ns: int) -> bool:
         """Return whether the steps of a stretch of time were lost: none is known, but a request was answered in it."""
         around_ns = max(_STILL_NS - (t1_ns - t0_ns), 0)
-        if not self.lives.active or self.steps.overlapping(t0_ns - around_ns, t1_ns + around_ns):
+        if not self._is_told or self.steps.overlapping(t0_ns - around_ns, t1_ns + around_ns):
             return False
         known = [(life.record.first_token_ns, life.record.end_ns) for life in self.lives.active.values()]
         return any(

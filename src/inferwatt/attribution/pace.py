@@ -106,10 +106,12 @@ class PaceFit:
         It is the first of those that waited, they are more work than their own time holds, and earlier ones left room.
         """
         own, per_flop = self._prompts[slot], self.pace().seconds_per_flop * NS_PER_SECOND
+        if own.start_ns == own.arrival_ns or not per_flop * own.flops:
+            return _NOTHING
         free_ns = self.free_since(own.arrival_ns, own.first_ns)
         together = self.together(slot, own.first_ns)
         is_next = not any(prompt.arrival_ns < own.arrival_ns for prompt in together)
-        if not (per_flop * own.flops and is_next and own.arrival_ns < free_ns == own.start_ns):
+        if not (is_next and free_ns == own.start_ns):
             return _NOTHING
         before = self.together(slot, free_ns)
         began_ns = min((prompt.start_ns for prompt in before), default=free_ns)
